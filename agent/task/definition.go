@@ -1,0 +1,127 @@
+package task
+
+import (
+	"strings"
+	"time"
+
+	"github.com/berthd/berth/runtime/container"
+)
+
+// Definition is a task as ECS asked for it: the payload's words translated
+// once, at the border. It never changes after the task was accepted, and it
+// holds no secret.
+type Definition struct {
+	// ARN is the task's, and ID its last element (hex), which names the task's
+	// cgroup, shim group and directories.
+	ARN, ID string
+	// ClusterARN, Family and Version are the cluster and the task definition.
+	ClusterARN, Family, Version string
+	// LaunchType, Service and Group are shown and not acted on.
+	LaunchType, Service, Group string
+	// CPU is the task's limit in vCPU and Memory in MiB; zero is none.
+	CPU    float64
+	Memory int64
+	// Network is the network mode.
+	Network NetworkMode
+	// PID and IPC are the task's namespace modes: "", "host", "task", "none".
+	PID, IPC string
+	// Containers in the order of the task definition.
+	Containers []Container
+	// RoleID and ExecutionRoleID are the ids under which the role credentials
+	// are vended; the keys themselves are in memory only.
+	RoleID, ExecutionRoleID string
+}
+
+// NetworkMode is the network mode of a task.
+type NetworkMode string
+
+// The network modes, spec/host.md §3.1.
+const (
+	NetworkBridge NetworkMode = "bridge"
+	NetworkHost   NetworkMode = "host"
+	NetworkNone   NetworkMode = "none"
+	NetworkAWSVPC NetworkMode = "awsvpc"
+)
+
+// Container is one container of a Definition.
+type Container struct {
+	// Name is unique in the task; ARN is the container's.
+	Name, ARN string
+	// Image is the reference as the task definition has it.
+	Image string
+	// Essential containers take the task with them when they stop.
+	Essential bool
+	// CPU in CPU units (1024 a vCPU), Memory and MemoryReservation in MiB: what
+	// the container counts for in the host's accounting.
+	CPU, Memory, MemoryReservation int64
+	// Spec is what to create, but for what is only known on the host: ID, Group,
+	// Digest, NetNS, CgroupParent and IO are filled in by the engine.
+	Spec container.Spec
+	// Ports are published in bridge mode.
+	Ports []PortMapping
+	// Log is the log driver and its options.
+	Log Log
+	// Hosts, DNS and Links shape the container's /etc/hosts and resolv.conf.
+	Hosts                      []Host
+	DNS, DNSSearch, DNSOptions []string
+	Links                      []Link
+	DependsOn                  []Dependency
+	StartTimeout, StopTimeout  time.Duration
+	HealthCheck                *container.Healthcheck
+	ReportHealth               bool
+	Restart                    *RestartPolicy
+	EnvironmentWithoutRegion   bool
+}
+
+// PortMapping publishes a port, or a range of them, of a container.
+type PortMapping struct {
+	// ContainerPort to ContainerPortEnd, both inclusive; equal for one port.
+	ContainerPort, ContainerPortEnd uint16
+	// HostPort is 0 for a port that the agent picks.
+	HostPort uint16
+	// Protocol is "tcp" or "udp".
+	Protocol string
+	// Range says that the mapping was written as a range, and is reported so.
+	Range bool
+}
+
+// Log is where a container's output goes.
+type Log struct {
+	Driver  string
+	Options map[string]string
+}
+
+// Host is a line of /etc/hosts.
+type Host struct{ Name, Address string }
+
+// Link gives a container of the task a name in another's /etc/hosts.
+type Link struct{ Container, Alias string }
+
+// Dependency holds a container back until another one fulfils Condition.
+type Dependency struct {
+	Container string
+	Condition Condition
+}
+
+// Condition is what a Dependency waits for.
+type Condition string
+
+// The conditions, spec/task-engine.md §2.2. Create is internal (volumesFrom).
+const (
+	ConditionCreate   Condition = "CREATE"
+	ConditionStart    Condition = "START"
+	ConditionComplete Condition = "COMPLETE"
+	ConditionSuccess  Condition = "SUCCESS"
+	ConditionHealthy  Condition = "HEALTHY"
+)
+
+// RestartPolicy restarts a container in place, spec/task-engine.md §3.
+type RestartPolicy struct {
+	IgnoredExitCodes []int
+	// AttemptPeriod is the least time a container must have run before it is
+	// restarted.
+	AttemptPeriod time.Duration
+}
+
+// IDFromARN is the task id: what stands behind the last slash.
+func IDFromARN(arn string) string { return arn[strings.LastIndexByte(arn, '/')+1:] }
