@@ -66,10 +66,9 @@ func (e *Error) MarshalJSON() ([]byte, error) {
 // JSON becomes the message, cut to MaxReason bytes.
 func ParseError(header string, body []byte) *Error {
 	var parsed struct {
-		Type     string `json:"__type"`
-		Code     string `json:"code"`
-		Message  string `json:"message"`
-		MessageU string `json:"Message"`
+		Type    string `json:"__type"`
+		Code    string `json:"code"`
+		Message string `json:"message"` // Some services write Message; names match in any case.
 	}
 	out := &Error{Type: bareType(header)}
 	if err := json.Unmarshal(body, &parsed); err != nil {
@@ -77,9 +76,6 @@ func ParseError(header string, body []byte) *Error {
 		return out
 	}
 	out.Message = parsed.Message
-	if out.Message == "" {
-		out.Message = parsed.MessageU
-	}
 	for _, candidate := range []string{parsed.Type, parsed.Code} {
 		if out.Type == "" {
 			out.Type = bareType(candidate)
