@@ -51,3 +51,10 @@ const (
 	ReportRunning ReportStatus = "RUNNING"
 	ReportStopped ReportStatus = "STOPPED"
 )
+
+// Entry is a Change that waits in the outbox. IDs rise in the order in which
+// the changes were made.
+type Entry struct {
+	ID     uint64
+	Change Change
+}

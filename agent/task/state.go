@@ -1,0 +1,88 @@
+package task
+
+import (
+	"time"
+
+	"github.com/berthd/berth/runtime/container"
+)
+
+// State is everything the machine knows about a task. It is what is written to
+// disk, and the machine restored from it goes on as if it had never stopped,
+// but that no work is under way.
+type State struct {
+	Definition Definition
+	// StopRequested is what ECS wants; StopReason is why, when the agent itself
+	// ended the task.
+	StopRequested bool
+	StopReason    string
+	Admitted      bool
+	Prepared      bool
+	Released      bool
+	CleanupDue    bool
+	Removed       bool
+	// Sent is the highest status reported.
+	Sent ReportStatus
+	// Latest is the newest time that a fact has carried: the machine's only idea
+	// of now.
+	Latest time.Time
+	// ExecutionStoppedAt is when the first essential container stopped, StoppedAt
+	// when the last container was settled.
+	ExecutionStoppedAt, StoppedAt time.Time
+	Containers                    []ContainerState
+}
+
+// ContainerState is what is known about one container.
+type ContainerState struct {
+	Name  string
+	Phase Phase
+	// RuntimeID is the id in the runtime, "" before Created.
+	RuntimeID string
+	// Digest is what the image reference means; DigestByAgent says that the agent
+	// asked for it, and so that ECS is told.
+	Digest        string
+	DigestByAgent bool
+	Bindings      []Binding
+	// Failure is the first failed step; it is never replaced.
+	Failure Failure
+	// Stop asks for this container alone to be stopped.
+	Stop bool
+	// Exit is how it ended. It is nil while running and when nobody knows.
+	Exit *container.Exit
+	// ExitCode is an exit code given without an exit (143, spec §2.3).
+	ExitCode                                         *int
+	PullStartedAt, PullStoppedAt, StartedAt, EndedAt time.Time
+	// SignalledAt is when the stop signal was first sent, StopTimedOut that the
+	// time given for it is over.
+	SignalledAt   time.Time
+	StopTimedOut  bool
+	StartTimedOut bool
+	Health        Health
+	HealthSince   time.Time
+	Restarts      int
+	LastRestartAt time.Time
+	Sent          ReportStatus
+	SentDigest    bool
+}
+
+// Phase is how far a container has come.
+type Phase string
+
+// The phases of a container; see the package's documentation.
+const (
+	PhasePending Phase = "pending"
+	PhasePulled  Phase = "pulled"
+	PhaseCreated Phase = "created"
+	PhaseRunning Phase = "running"
+	PhaseStopped Phase = "stopped"
+)
+
+// existsInRuntime says whether the runtime is expected to know the container.
+func (p Phase) existsInRuntime() bool {
+	switch p {
+	case PhaseCreated, PhaseRunning, PhaseStopped:
+		return true
+	case PhasePending, PhasePulled:
+		return false
+	}
+	return false
+}
