@@ -1,0 +1,162 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+
+	"github.com/berthd/berth/ipam"
+)
+
+// Attach makes a container's network: the namespace, bound at [Network.NetNS], and in it the loopback interface, eth0
+// with addresses and default routes; on the host the published ports. An endpoint without addresses gets the loopback
+// interface only. What is there already stays, so that Attach also repairs. After an error [Network.Detach] removes
+// what was made. The errors are [ipam.ErrBadPlan], [ErrPortTaken], and the kernel's.
+func (n *Network) Attach(ctx context.Context, e ipam.Endpoint) error {
+	if err := alive(ctx); err != nil {
+		return err
+	}
+	if err := e.Validate(); err != nil {
+		return err
+	}
+	n.plan.RLock()
+	defer n.plan.RUnlock()
+	if err := n.attach(n.usable(e)); err != nil {
+		return fmt.Errorf("cannot attach container %s to the network: %w", e.ID, err)
+	}
+	return nil
+}
+
+// usable is the endpoint without the address family that this kernel does not have.
+func (n *Network) usable(e ipam.Endpoint) ipam.Endpoint {
+	if e.IPv6.IsValid() && !ipv6Works() {
+		e.IPv6 = netip.Addr{}
+	}
+	return e
+}
+
+func (n *Network) attach(e ipam.Endpoint) (err error) {
+	ns, err := openNetNS(n.NetNS(e.ID), e.IPv6.IsValid())
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, ns.Close()) }()
+	inside, err := netlink.NewHandleAt(ns, unix.NETLINK_ROUTE)
+	if err != nil {
+		return fmt.Errorf("cannot open netlink socket in the namespace: %w", err)
+	}
+	defer inside.Close()
+	// The loopback interface is number 1 in every namespace.
+	if err := inside.LinkSetUp(&netlink.Device{LinkAttrs: netlink.LinkAttrs{Name: "lo", Index: 1}}); err != nil {
+		return fmt.Errorf("cannot bring up lo: %w", err)
+	}
+	if e.None() {
+		return nil
+	}
+	link, err := n.connect(e, ns, inside)
+	if err != nil {
+		return err
+	}
+	if err := n.configure(e, inside, link); err != nil {
+		return err
+	}
+	if err := n.nft.publish(e); err != nil {
+		return err
+	}
+	return n.forgetStale(e)
+}
+
+// connect makes the veth pair, or finds it, and returns the container's end.
+func (n *Network) connect(e ipam.Endpoint, ns netns.NsHandle, inside *netlink.Handle) (netlink.Link, error) {
+	bridge, err := n.nl.LinkByName(n.cfg.Bridge)
+	if err != nil {
+		return nil, fmt.Errorf("cannot find bridge %s: %w", n.cfg.Bridge, err)
+	}
+	name := linkName(e.ID)
+	outer, err := n.nl.LinkByName(name)
+	if _, missing := errors.AsType[netlink.LinkNotFoundError](err); err != nil && !missing {
+		return nil, fmt.Errorf("cannot look for link %s: %w", name, err)
+	}
+	if err == nil {
+		inner, err := inside.LinkByName(containerLink)
+		if err == nil && inner.Attrs().ParentIndex == outer.Attrs().Index {
+			return inner, n.plug(outer, bridge)
+		}
+		// The other end is in a namespace that is no longer this container's.
+		if err := n.nl.LinkDel(outer); err != nil {
+			return nil, fmt.Errorf("cannot remove stale link %s: %w", name, err)
+		}
+	}
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = name
+	attrs.MTU = bridge.Attrs().MTU
+	attrs.MasterIndex = bridge.Attrs().Index
+	attrs.Flags = net.FlagUp
+	attrs.Alias = e.ID // shown by ip link
+	veth := &netlink.Veth{
+		LinkAttrs: attrs, PeerName: containerLink, PeerHardwareAddr: e.MAC[:],
+		PeerNamespace: netlink.NsFd(ns), PeerMTU: uint32(attrs.MTU),
+	}
+	if err := n.nl.LinkAdd(veth); err != nil {
+		return nil, fmt.Errorf("cannot make link %s: %w", name, err)
+	}
+	if err := n.nl.LinkSetHairpin(veth, true); err != nil {
+		return nil, fmt.Errorf("cannot set up link %s: %w", name, err)
+	}
+	inner, err := inside.LinkByName(containerLink)
+	if err != nil {
+		return nil, fmt.Errorf("cannot find %s in the namespace: %w", containerLink, err)
+	}
+	return inner, nil
+}
+
+// plug makes sure that a link is in the bridge and up. With hairpin a container reaches its own published port also
+// where br_netfilter translates addresses inside the bridge.
+func (n *Network) plug(link, bridge netlink.Link) error {
+	name := link.Attrs().Name
+	if link.Attrs().MasterIndex != bridge.Attrs().Index {
+		if err := n.nl.LinkSetMaster(link, bridge); err != nil {
+			return fmt.Errorf("cannot put link %s into bridge %s: %w", name, n.cfg.Bridge, err)
+		}
+		if err := n.nl.LinkSetHairpin(link, true); err != nil {
+			return fmt.Errorf("cannot set up link %s: %w", name, err)
+		}
+	}
+	if err := n.nl.LinkSetUp(link); err != nil {
+		return fmt.Errorf("cannot bring up link %s: %w", name, err)
+	}
+	return nil
+}
+
+// configure gives the container's end its addresses and the namespace its default routes.
+func (n *Network) configure(e ipam.Endpoint, inside *netlink.Handle, link netlink.Link) error {
+	if err := inside.LinkSetUp(link); err != nil {
+		return fmt.Errorf("cannot bring up %s: %w", containerLink, err)
+	}
+	gw4, gw6 := n.cfg.Pool.Gateway()
+	for _, f := range []struct {
+		addr, gateway netip.Addr
+		pool          netip.Prefix
+	}{{e.IPv4, gw4, n.cfg.Pool.IPv4}, {e.IPv6, gw6, n.cfg.Pool.IPv6}} {
+		if !f.addr.IsValid() {
+			continue
+		}
+		if !f.pool.Contains(f.addr) {
+			return fmt.Errorf("address %v is not of the pool %v", f.addr, n.cfg.Pool)
+		}
+		if err := inside.AddrReplace(link, linkAddr(netip.PrefixFrom(f.addr, f.pool.Bits()))); err != nil {
+			return fmt.Errorf("cannot give address %v to %s: %w", f.addr, containerLink, err)
+		}
+		route := &netlink.Route{LinkIndex: link.Attrs().Index, Gw: f.gateway.AsSlice()}
+		if err := inside.RouteReplace(route); err != nil {
+			return fmt.Errorf("cannot set default route via %v: %w", f.gateway, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,178 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+
+	"github.com/google/nftables"
+	"github.com/vishvananda/netlink"
+
+	"github.com/berthd/berth/ipam"
+)
+
+// Problem is something about the host that keeps containers from being reached, and what to do about it.
+type Problem struct {
+	What string // a sentence
+	Hint string // what helps, a sentence
+}
+
+// Check looks at the host without changing it, for berth doctor. An error is a check that could not be made; the
+// problems found are returned nevertheless.
+func (n *Network) Check(ctx context.Context) ([]Problem, error) {
+	if err := alive(ctx); err != nil {
+		return nil, err
+	}
+	var problems []Problem
+	var errs []error
+	for _, check := range []func() ([]Problem, error){n.checkBridge, n.checkTable, n.checkRoutes, n.checkForwarding, n.checkForeign} {
+		found, err := check()
+		problems = append(problems, found...)
+		errs = append(errs, err)
+	}
+	return problems, errors.Join(errs...)
+}
+
+func (n *Network) checkBridge() ([]Problem, error) {
+	_, err := n.nl.LinkByName(n.cfg.Bridge)
+	if _, missing := errors.AsType[netlink.LinkNotFoundError](err); missing {
+		return []Problem{{
+			What: fmt.Sprintf("Bridge %s does not exist.", n.cfg.Bridge),
+			Hint: "The agent makes it when it starts: see its log.",
+		}}, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot find bridge %s: %w", n.cfg.Bridge, err)
+	}
+	return nil, nil
+}
+
+func (n *Network) checkTable() ([]Problem, error) {
+	there, err := n.nft.present()
+	if err != nil || there {
+		return nil, err
+	}
+	return []Problem{{
+		What: fmt.Sprintf("The nftables table inet %s does not exist, so no published port is reachable.", n.cfg.Table),
+		Hint: "Restart the agent, which writes it. If it disappears again, find out what runs nft flush ruleset.",
+	}}, nil
+}
+
+func (n *Network) checkRoutes() ([]Problem, error) {
+	routes, err := n.routes()
+	if err != nil {
+		return nil, err
+	}
+	if overlap, found := errors.AsType[*ipam.OverlapError](ipam.Overlaps(n.cfg.Pool, routes)); found {
+		return []Problem{{
+			What: fmt.Sprintf("The bridge subnet %v overlaps the route to %v via %s.", overlap.Pool, overlap.Route.Prefix, overlap.Route.Device),
+			Hint: "Set BERTH_BRIDGE_SUBNET to a range that this host does not use.",
+		}}, nil
+	}
+	return nil, nil
+}
+
+func (n *Network) checkForwarding() ([]Problem, error) {
+	var problems []Problem
+	err := within(n.host, func() error {
+		for _, s := range []struct {
+			key  string
+			used bool
+		}{
+			{"net/ipv4/ip_forward", n.cfg.Pool.IPv4.IsValid()},
+			{"net/ipv6/conf/all/forwarding", n.cfg.Pool.IPv6.IsValid()},
+		} {
+			value, err := readSysctl(s.key)
+			switch {
+			case errors.Is(err, fs.ErrNotExist):
+			case err != nil:
+				return err
+			case s.used && value != "1":
+				name := strings.ReplaceAll(s.key, "/", ".")
+				problems = append(problems, Problem{
+					What: name + " is off, so packets do not get to containers.",
+					Hint: "Something switched it off after the agent started: look in /etc/sysctl.d, and set " + name + " = 1.",
+				})
+			}
+		}
+		return nil
+	})
+	return problems, err
+}
+
+// checkForeign looks for others' forward chains that drop what they do not know. An accept of ours cannot overrule
+// them.
+func (n *Network) checkForeign() ([]Problem, error) {
+	c, err := n.nft.conn()
+	if err != nil {
+		return nil, err
+	}
+	chains, err := c.ListChains()
+	if err != nil {
+		return nil, fmt.Errorf("cannot list nftables chains: %w", err)
+	}
+	var problems []Problem
+	for _, ch := range chains {
+		forward := ch.Hooknum != nil && *ch.Hooknum == *nftables.ChainHookForward && ch.Type == nftables.ChainTypeFilter
+		ours := ch.Table.Name == n.cfg.Table
+		if !forward || ours || ch.Policy == nil || *ch.Policy != nftables.ChainPolicyDrop {
+			continue
+		}
+		if name, routed := familyName(ch.Table.Family); routed {
+			problems = append(problems, Problem{
+				What: fmt.Sprintf("Chain %s of table %s %s drops forwarded packets by default, containers' among them.", ch.Name, name, ch.Table.Name),
+				Hint: foreignHint(n.cfg.Bridge, name),
+			})
+		}
+	}
+	legacy, err := n.legacyTables()
+	if err != nil || !legacy {
+		return problems, err
+	}
+	return append(problems, Problem{
+		What: "iptables-legacy rules are loaded; whether they drop forwarded packets cannot be seen from here.",
+		Hint: "Look at iptables-legacy -S FORWARD. A policy of DROP needs rules that accept bridge " + n.cfg.Bridge + ".",
+	}), nil
+}
+
+func foreignHint(bridge, family string) string {
+	command := "iptables"
+	if family == "ip6" {
+		command = "ip6tables"
+	}
+	return fmt.Sprintf("Docker does so, for one. Accept the bridge there: %[1]s -I DOCKER-USER -i %[2]s -j ACCEPT and %[1]s -I DOCKER-USER -o %[2]s -j ACCEPT, or the like in that chain.",
+		command, bridge)
+}
+
+// familyName names the families whose forward chains see routed packets.
+func familyName(f nftables.TableFamily) (string, bool) {
+	switch f {
+	case nftables.TableFamilyINet:
+		return "inet", true
+	case nftables.TableFamilyIPv4:
+		return "ip", true
+	case nftables.TableFamilyIPv6:
+		return "ip6", true
+	default:
+		return "", false
+	}
+}
+
+// legacyTables reports whether the old iptables' filter table is in use.
+func (n *Network) legacyTables() (bool, error) {
+	found := false
+	err := within(n.host, func() error {
+		for _, file := range []string{"ip_tables_names", "ip6_tables_names"} {
+			b, err := os.ReadFile("/proc/thread-self/net/" + file)
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return fmt.Errorf("cannot read names of iptables tables: %w", err)
+			}
+			found = found || strings.Contains("\n"+string(b), "\nfilter\n")
+		}
+		return nil
+	})
+	return found, err
+}

@@ -1,0 +1,53 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/berthd/berth/ipam"
+)
+
+// Detach removes a container's network: published ports first, so that no new connection goes to an address without a
+// container, then the link and the namespace, and what the kernel remembers of UDP flows. Only ID and Addresses of the
+// endpoint matter. What is not there is no error, and one failure does not keep the rest from being removed.
+func (n *Network) Detach(ctx context.Context, e ipam.Endpoint) error {
+	if err := alive(ctx); err != nil {
+		return err
+	}
+	if err := e.Validate(); err != nil {
+		return err
+	}
+	n.plan.RLock()
+	defer n.plan.RUnlock()
+	var errs []error
+	if !e.None() {
+		errs = append(errs, n.nft.withdraw(e), n.unlink(linkName(e.ID)))
+	}
+	errs = append(errs, removeNetNS(n.NetNS(e.ID)))
+	if !e.None() {
+		errs = append(errs, n.forget(e))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("cannot detach container %s from the network: %w", e.ID, err)
+	}
+	return nil
+}
+
+// unlink removes a link by name. Its other end goes with it.
+func (n *Network) unlink(name string) error {
+	link, err := n.nl.LinkByName(name)
+	if _, missing := errors.AsType[netlink.LinkNotFoundError](err); missing {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("cannot look for link %s: %w", name, err)
+	}
+	if err := n.nl.LinkDel(link); err != nil && !errors.Is(err, unix.ENODEV) {
+		return fmt.Errorf("cannot remove link %s: %w", name, err)
+	}
+	return nil
+}

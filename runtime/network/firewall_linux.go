@@ -1,0 +1,136 @@
+package network
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/google/nftables"
+	"golang.org/x/sys/unix"
+)
+
+// firewall is our nftables tables. Rules are written once by ensure; what differs between containers is only in the
+// elements of maps and sets, so that a change never touches the traffic of others and costs the same with one container
+// as with a thousand.
+type firewall struct {
+	cfg   *Config
+	netns int // descriptor of the host's namespace
+
+	table *nftables.Table // inet: translation and filter
+	ports *nftables.Table // bridge: which addresses may come in by which link
+	sets  sets
+
+	mu sync.Mutex // held from reading elements to changing them
+	// guarded says whether the kernel takes tables of the bridge family. Without it source addresses are not checked.
+	guarded bool
+}
+
+// sets are the maps and sets whose elements describe the containers.
+type sets struct {
+	publish4, publish6 *nftables.Set // protocol . host port → container address . port
+	imds4, imds6       *nftables.Set // addresses that may reach instance metadata
+	source4, source6   *nftables.Set // link . hardware address . address that may come in there
+}
+
+func newFirewall(cfg *Config, netnsFD int) *firewall {
+	f := &firewall{
+		cfg:     cfg,
+		netns:   netnsFD,
+		table:   &nftables.Table{Family: nftables.TableFamilyINet, Name: cfg.Table},
+		ports:   &nftables.Table{Family: nftables.TableFamilyBridge, Name: cfg.Table},
+		guarded: true,
+	}
+	concat := nftables.MustConcatSetType
+	service := nftables.TypeInetService
+	port := concat(nftables.TypeInetProto, service)
+	to4, to6 := concat(nftables.TypeIPAddr, service), concat(nftables.TypeIP6Addr, service)
+	src4 := concat(nftables.TypeIFName, nftables.TypeEtherAddr, nftables.TypeIPAddr)
+	src6 := concat(nftables.TypeIFName, nftables.TypeEtherAddr, nftables.TypeIP6Addr)
+	// An ID is a number within one transaction; given here because the library would draw it without a lock.
+	f.sets = sets{
+		publish4: &nftables.Set{ID: 1, Table: f.table, Name: "publish4", IsMap: true, Concatenation: true, KeyType: port, DataType: to4},
+		publish6: &nftables.Set{ID: 2, Table: f.table, Name: "publish6", IsMap: true, Concatenation: true, KeyType: port, DataType: to6},
+		imds4:    &nftables.Set{ID: 3, Table: f.table, Name: "imds4", KeyType: nftables.TypeIPAddr},
+		imds6:    &nftables.Set{ID: 4, Table: f.table, Name: "imds6", KeyType: nftables.TypeIP6Addr},
+		source4:  &nftables.Set{ID: 5, Table: f.ports, Name: "source4", Concatenation: true, KeyType: src4},
+		source6:  &nftables.Set{ID: 6, Table: f.ports, Name: "source6", Concatenation: true, KeyType: src6},
+	}
+	return f
+}
+
+// inUse are the sets that this kernel has.
+func (f *firewall) inUse() []*nftables.Set {
+	s := []*nftables.Set{f.sets.publish4, f.sets.publish6, f.sets.imds4, f.sets.imds6}
+	if f.guarded {
+		s = append(s, f.sets.source4, f.sets.source6)
+	}
+	return s
+}
+
+func (f *firewall) conn() (*nftables.Conn, error) {
+	c, err := nftables.New(nftables.WithNetNSFd(f.netns))
+	if err != nil {
+		return nil, fmt.Errorf("cannot open nftables socket: %w", err)
+	}
+	return c, nil
+}
+
+// ensure writes tables, chains, rules and sets in one transaction, whatever was there before. Elements stay. Packets
+// see the old rules or the new ones.
+func (f *firewall) ensure() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	err := f.write(true)
+	if errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP) {
+		f.guarded = false
+		err = f.write(false)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot write nftables table %s: %w", f.cfg.Table, err)
+	}
+	return nil
+}
+
+func (f *firewall) write(guarded bool) error {
+	c, err := f.conn()
+	if err != nil {
+		return err
+	}
+	b := batch{conn: c, cfg: f.cfg, sets: f.sets}
+	c.AddTable(f.table)
+	for _, s := range []*nftables.Set{f.sets.publish4, f.sets.publish6, f.sets.imds4, f.sets.imds6} {
+		if err := c.AddSet(s, nil); err != nil {
+			return fmt.Errorf("cannot describe nftables set %s: %w", s.Name, err)
+		}
+	}
+	b.translate(f.table)
+	b.filter(f.table)
+	if guarded {
+		c.AddTable(f.ports)
+		for _, s := range []*nftables.Set{f.sets.source4, f.sets.source6} {
+			if err := c.AddSet(s, nil); err != nil {
+				return fmt.Errorf("cannot describe nftables set %s: %w", s.Name, err)
+			}
+		}
+		b.guardSources(f.ports)
+	}
+	return c.Flush()
+}
+
+// present reports whether our table exists.
+func (f *firewall) present() (bool, error) {
+	c, err := f.conn()
+	if err != nil {
+		return false, err
+	}
+	tables, err := c.ListTablesOfFamily(nftables.TableFamilyINet)
+	if err != nil {
+		return false, fmt.Errorf("cannot list nftables tables: %w", err)
+	}
+	for _, t := range tables {
+		if t.Name == f.table.Name {
+			return true, nil
+		}
+	}
+	return false, nil
+}

@@ -1,0 +1,121 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/berthd/berth/ipam"
+)
+
+// Sync makes the host as the plan says, whatever it was before: it removes links, namespaces and published ports that no
+// endpoint has, and attaches what is missing. It follows Ensure after a restart. It returns what was removed, in words.
+// One endpoint that cannot be repaired does not stop the others. A plan that contradicts itself is [ipam.ErrBadPlan],
+// and nothing is changed.
+func (n *Network) Sync(ctx context.Context, plan ipam.Plan) (removed []string, err error) {
+	if err := alive(ctx); err != nil {
+		return nil, err
+	}
+	if err := plan.Validate(); err != nil {
+		return nil, err
+	}
+	n.plan.Lock()
+	defer n.plan.Unlock()
+
+	usable := make(ipam.Plan, len(plan))
+	wanted := make(map[string]bool, 2*len(plan)) // ids and link names
+	for i, e := range plan {
+		usable[i] = n.usable(e)
+		wanted[e.ID] = true
+		wanted[linkName(e.ID)] = true
+	}
+	strays, err := n.nft.apply(usable)
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range strays {
+		removed = append(removed, s.String())
+	}
+	links, gone, err := n.dropLinks(wanted)
+	removed = append(removed, gone...)
+	if err != nil {
+		return removed, err
+	}
+	gone, err = n.dropNamespaces(wanted)
+	removed = append(removed, gone...)
+	errs := []error{err}
+	for _, e := range usable {
+		if err := n.repair(e, links); err != nil {
+			errs = append(errs, fmt.Errorf("cannot repair network of container %s: %w", e.ID, err))
+		}
+	}
+	return removed, errors.Join(errs...)
+}
+
+// dropLinks removes links of ours that nobody wants, and returns those that are in order: in the bridge and up.
+func (n *Network) dropLinks(wanted map[string]bool) (sound map[string]bool, removed []string, err error) {
+	bridge, err := n.nl.LinkByName(n.cfg.Bridge)
+	if err != nil {
+		return nil, nil, fmt.Errorf("cannot find bridge %s: %w", n.cfg.Bridge, err)
+	}
+	links, err := n.nl.LinkList()
+	if err != nil {
+		return nil, nil, fmt.Errorf("cannot list links: %w", err)
+	}
+	sound = make(map[string]bool)
+	for _, l := range links {
+		a := l.Attrs()
+		if l.Type() != "veth" || !strings.HasPrefix(a.Name, linkPrefix) {
+			continue
+		}
+		plugged := a.MasterIndex == bridge.Attrs().Index
+		switch {
+		case wanted[a.Name]:
+			sound[a.Name] = plugged && a.OperState == netlink.OperUp
+		case plugged:
+			if err := n.unlink(a.Name); err != nil {
+				return sound, removed, err
+			}
+			removed = append(removed, "link "+a.Name)
+		}
+	}
+	return sound, removed, nil
+}
+
+// dropNamespaces removes namespaces of containers that are not in the plan.
+func (n *Network) dropNamespaces(wanted map[string]bool) (removed []string, err error) {
+	entries, err := os.ReadDir(n.cfg.NetNSDir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("cannot list network namespaces: %w", err)
+	}
+	var errs []error
+	for _, entry := range entries {
+		if wanted[entry.Name()] {
+			continue
+		}
+		if err := removeNetNS(n.NetNS(entry.Name())); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		removed = append(removed, "network namespace "+entry.Name())
+	}
+	return removed, errors.Join(errs...)
+}
+
+// repair attaches an endpoint again, unless namespace and link are in order. The published ports are by now. A link
+// that is up has its other end up in a namespace with that namespace's addresses.
+func (n *Network) repair(e ipam.Endpoint, sound map[string]bool) error {
+	bound, err := isNetNS(n.NetNS(e.ID))
+	if err != nil {
+		return fmt.Errorf("cannot look at network namespace: %w", err)
+	}
+	if bound && (e.None() || sound[linkName(e.ID)]) {
+		return nil
+	}
+	return n.attach(e)
+}
