@@ -1,0 +1,324 @@
+package logs
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/berthd/berth/runtime/container"
+)
+
+// ErrUnavailable: the log process does not answer; trying again can help.
+var ErrUnavailable = errors.New("log process unavailable")
+
+// ClientConfig is what a Client is made of.
+type ClientConfig struct {
+	// Socket, Dir and DataDir are those of the log process; empty ones are the
+	// defaults.
+	Socket, Dir, DataDir string
+	// Spawn starts a log process when none answers; nil waits for somebody else
+	// to (systemd). It returns once the process is started, not ready. See
+	// Spawner.
+	Spawn func() error
+	// Patience is how long a call waits for a log process to answer; zero is
+	// five seconds.
+	Patience time.Duration
+	// Log is where Keep logs; nil is nowhere.
+	Log *zap.Logger
+}
+
+// Client is the agent's side: it makes the pipes and talks to the log process.
+// Its methods may be called at once; calls for one container should not be.
+//
+// For each container it opened it holds the pipes open as well, so that output
+// in them outlives a log process.
+type Client struct {
+	cfg  ClientConfig
+	http *http.Client
+
+	mu   sync.Mutex // guards held
+	held map[string][]io.Closer
+}
+
+// NewClient makes a Client. It connects when it is asked to do something.
+func NewClient(cfg ClientConfig) *Client {
+	if cfg.Socket == "" {
+		cfg.Socket = DefaultSocket
+	}
+	if cfg.Dir == "" {
+		cfg.Dir = DefaultDir
+	}
+	if cfg.DataDir == "" {
+		cfg.DataDir = DefaultDataDir
+	}
+	if cfg.Patience == 0 {
+		cfg.Patience = 5 * time.Second
+	}
+	if cfg.Log == nil {
+		cfg.Log = zap.NewNop()
+	}
+	transport := &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", cfg.Socket)
+		},
+		MaxIdleConnsPerHost: 2,
+		IdleConnTimeout:     30 * time.Second,
+	}
+	return &Client{cfg: cfg, http: &http.Client{Transport: transport}, held: make(map[string][]io.Closer)}
+}
+
+// Open makes a container's pipes and returns once the log process reads them.
+// It may be called again, by another agent too, before or after Close: the
+// container's log is then carried on with. Wrong options match ErrOptions; a
+// log process that does not answer in time ErrUnavailable.
+//
+// With the driver none, and no terminal, the answer has no output pipes.
+func (c *Client) Open(ctx context.Context, want Container) (container.IO, error) {
+	if err := checkID(want.ID); err != nil {
+		return container.IO{}, err
+	}
+	var err error
+	if want.Env, err = chosenEnv(want); err != nil {
+		return container.IO{}, err
+	}
+	dir := filepath.Join(c.cfg.Dir, want.ID)
+	fresh := !exists(dir)
+	io, err := c.prepare(dir, want)
+	if err == nil {
+		err = c.call(ctx, http.MethodPost, want.ID+"/open", nil)
+	}
+	if err == nil {
+		err = c.hold(want.ID, io)
+	}
+	if err != nil {
+		if fresh && errors.Is(err, ErrOptions) {
+			err = errors.Join(err, os.RemoveAll(dir))
+		}
+		return container.IO{}, err
+	}
+	return io, nil
+}
+
+// prepare makes the container's directory true.
+func (c *Client) prepare(dir string, want Container) (io container.IO, err error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return io, fmt.Errorf("cannot make log directory: %w", err)
+	}
+	names := want.streams()
+	if want.Stdin {
+		names = append(names, stdinName)
+	}
+	for _, name := range names {
+		path := filepath.Join(dir, name)
+		if err := makeFIFO(path); err != nil {
+			return io, err
+		}
+		switch name {
+		case stdinName:
+			io.Stdin = path
+		case stdoutName:
+			io.Stdout = path
+		case stderrName:
+			io.Stderr = path
+		}
+	}
+	if err := saveContainer(dir, want); err != nil {
+		return io, err
+	}
+	return io, removeAll(filepath.Join(dir, closedName), filepath.Join(dir, closingName))
+}
+
+// hold keeps the reading ends of a container's output open.
+func (c *Client) hold(id string, io container.IO) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.held[id] != nil {
+		return nil
+	}
+	for _, path := range []string{io.Stdout, io.Stderr} {
+		if path == "" {
+			continue
+		}
+		f, err := openFIFO(path)
+		if err != nil {
+			return err
+		}
+		c.held[id] = append(c.held[id], f)
+	}
+	return nil
+}
+
+// release lets go of a container's pipes.
+func (c *Client) release(id string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var errs []error
+	for _, closer := range c.held[id] {
+		errs = append(errs, closer.Close())
+	}
+	delete(c.held, id)
+	return errors.Join(errs...)
+}
+
+// Detach lets go of all pipes and connections; containers and their logs go on.
+func (c *Client) Detach() error {
+	c.mu.Lock()
+	ids := make([]string, 0, len(c.held))
+	for id := range c.held {
+		ids = append(ids, id)
+	}
+	c.mu.Unlock()
+	var errs []error
+	for _, id := range ids {
+		errs = append(errs, c.release(id))
+	}
+	c.http.CloseIdleConnections()
+	return errors.Join(errs...)
+}
+
+// Close is to be called once the container has exited and its task is deleted
+// in the runtime. It returns when everything that was written is on disk, at
+// the latest when ctx ends; the end itself is then still coming. A process that
+// outlived the container and holds its pipe is waited for two seconds. Closing
+// twice, or what was never opened, is no error.
+func (c *Client) Close(ctx context.Context, id string) error {
+	if err := checkID(id); err != nil {
+		return err
+	}
+	dir := filepath.Join(c.cfg.Dir, id)
+	if !exists(dir) || exists(filepath.Join(dir, closedName)) {
+		return c.release(id)
+	}
+	if err := touch(filepath.Join(dir, closingName)); err != nil {
+		return err
+	}
+	// The process adopts it first if it did not know it.
+	for _, verb := range []string{"/open", "/close"} {
+		if err := c.call(ctx, http.MethodPost, id+verb, nil); err != nil {
+			return err
+		}
+	}
+	return c.release(id)
+}
+
+// Remove deletes a container's pipes and log files. What is absent is no error.
+func (c *Client) Remove(ctx context.Context, id string) error {
+	if err := checkID(id); err != nil {
+		return err
+	}
+	if err := c.release(id); err != nil {
+		return err
+	}
+	if !exists(filepath.Join(c.cfg.Dir, id)) && !exists(filepath.Join(c.cfg.DataDir, id)) {
+		return nil
+	}
+	return c.call(ctx, http.MethodDelete, id, nil)
+}
+
+// Status is that of every container whose log is open.
+func (c *Client) Status(ctx context.Context) ([]Status, error) {
+	var list []Status
+	err := c.call(ctx, http.MethodGet, "", &list)
+	return list, err
+}
+
+// Keep sees to it that a log process runs, until ctx ends: it holds a
+// connection, and starts a process (or waits for one) when that breaks. An
+// agent without systemd runs it beside the rest.
+func (c *Client) Keep(ctx context.Context) error {
+	for ctx.Err() == nil {
+		resp, err := c.request(ctx, http.MethodGet, "http://logs/v1/hold")
+		if err != nil {
+			if ctx.Err() == nil {
+				c.cfg.Log.Warn("log process does not answer", zap.Error(err))
+			}
+			continue // request has waited for Patience
+		}
+		_, err = io.Copy(io.Discard, resp.Body)
+		if err = errors.Join(err, resp.Body.Close()); ctx.Err() == nil {
+			c.cfg.Log.Info("log process has ended", zap.Error(err))
+		}
+	}
+	return context.Cause(ctx)
+}
+
+// call asks the log process for something and decodes its answer into out.
+func (c *Client) call(ctx context.Context, method, path string, out any) (err error) {
+	resp, err := c.request(ctx, method, strings.TrimSuffix("http://logs/v1/containers/"+path, "/"))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, resp.Body.Close()) }()
+	if resp.StatusCode >= http.StatusBadRequest {
+		var p problem
+		if err := json.NewDecoder(resp.Body).Decode(&p); err != nil {
+			p.Error = resp.Status
+		}
+		if resp.StatusCode == http.StatusBadRequest {
+			return &optionsError{p.Error}
+		}
+		return fmt.Errorf("log process: %s", p.Error)
+	}
+	if out == nil {
+		return nil
+	}
+	if err := json.NewDecoder(resp.Body).Decode(out); err != nil {
+		return fmt.Errorf("cannot read answer of log process: %w", err)
+	}
+	return nil
+}
+
+// optionsError is ErrOptions come over the wire.
+type optionsError struct{ text string }
+
+// Error is the log process's own text.
+func (e *optionsError) Error() string { return e.text }
+
+// Is makes it match ErrOptions.
+func (e *optionsError) Is(target error) bool { return target == ErrOptions }
+
+// request sends a request, and if nobody answers starts a log process, and
+// tries again for as long as there is patience. Every verb may be repeated.
+func (c *Client) request(ctx context.Context, method, url string) (*http.Response, error) {
+	deadline := time.Now().Add(c.cfg.Patience)
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	spawned := false
+	for {
+		req, err := http.NewRequestWithContext(ctx, method, url, http.NoBody)
+		if err != nil {
+			return nil, fmt.Errorf("cannot ask log process: %w", err)
+		}
+		resp, err := c.http.Do(req)
+		if err == nil {
+			return resp, nil
+		}
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("cannot ask log process: %w", context.Cause(ctx))
+		}
+		if c.cfg.Spawn != nil && !spawned {
+			if err := c.cfg.Spawn(); err != nil {
+				return nil, fmt.Errorf("cannot start log process: %w: %w", ErrUnavailable, err)
+			}
+			spawned = true
+		}
+		if time.Now().After(deadline) {
+			return nil, fmt.Errorf("cannot ask log process: %w: %w", ErrUnavailable, err)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+		}
+	}
+}

@@ -1,0 +1,302 @@
+package logs
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// followTick is how often a follower looks for more.
+const followTick = 50 * time.Millisecond
+
+// reader is one Read. It knows its place by the file it has open, not by its
+// name: rotation renames files under it.
+//
+//	open oldest ─► lines ─► end of file ─┬─ rotated: its last lines, then next
+//	                 ▲                   ├─ not closed, Follow: wait ─┐
+//	                 └───────────────────┴────────────────────────────┘
+//	                                     └─ else: done
+type reader struct {
+	req    ReadRequest
+	path   string
+	handle func(Line) error
+	at     *logFile
+}
+
+// run reads to the end.
+func (r *reader) run(ctx context.Context) error {
+	if err := r.start(); err != nil {
+		return err
+	}
+	tick := time.NewTicker(followTick)
+	defer tick.Stop()
+	for {
+		ended := !r.req.Follow || r.ended()
+		if err := r.lines(ctx); err != nil {
+			return err
+		}
+		next, err := r.next()
+		if err != nil {
+			return err
+		}
+		if next != nil {
+			// What was written between the end we saw and the rotation.
+			if err := r.lines(ctx); err != nil {
+				return errors.Join(err, next.close())
+			}
+			r.close()
+			r.at = next
+			continue
+		}
+		if ended {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// ended says whether nothing will be added any more.
+func (r *reader) ended() bool {
+	dir := filepath.Join(r.req.Dir, r.req.ID)
+	return exists(filepath.Join(dir, closedName)) || !exists(dir)
+}
+
+// start opens the file to begin with, at the right place.
+func (r *reader) start() error {
+	names := append(oldFiles(r.path), r.path)
+	if r.req.Tail != 0 {
+		return r.startTail(names)
+	}
+	for _, name := range names {
+		f, err := openLog(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		r.at = f
+		return err
+	}
+	return nil // nothing yet
+}
+
+// lines hands over every whole line there is in the open file.
+func (r *reader) lines(ctx context.Context) error {
+	if r.at == nil {
+		return nil
+	}
+	for ctx.Err() == nil {
+		text, err := r.at.line()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("cannot read log: %w", err)
+		}
+		if l, ok := decode(text); ok && r.req.wants(l) {
+			if err := r.handle(l); err != nil {
+				return err
+			}
+		}
+	}
+	return context.Cause(ctx)
+}
+
+// next opens the file that follows on the open one, or answers nil when the
+// open one is the last. A follower whose file has fallen off the end goes on
+// with the oldest there is.
+func (r *reader) next() (*logFile, error) {
+	current, err := os.Stat(r.path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, nil //nolint:nilnil // between two steps of a rotation, or removed: look again
+	case err != nil:
+		return nil, fmt.Errorf("cannot read log: %w", err)
+	case r.at != nil && inodeOf(current) == r.at.inode:
+		return nil, nil //nolint:nilnil // no next file is an answer, not an error
+	}
+	names := append(oldFiles(r.path), r.path)
+	from := 0
+	for i, name := range names {
+		if inode, err := inodeAt(name); r.at != nil && err == nil && inode == r.at.inode {
+			from = i + 1
+		}
+	}
+	for _, name := range names[min(from, len(names)-1):] {
+		f, err := openLog(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		return f, err
+	}
+	return nil, nil //nolint:nilnil // as above
+}
+
+// close closes the open file; it was only read.
+func (r *reader) close() {
+	if r.at != nil {
+		_ = r.at.close()
+		r.at = nil
+	}
+}
+
+// decode reads one entry; what is not one (a line torn by a host crash) is
+// passed over.
+func decode(text []byte) (Line, bool) {
+	var l Line
+	if err := json.Unmarshal(text, &l); err != nil || l.Stream == "" {
+		return Line{}, false
+	}
+	return l, true
+}
+
+// oldFiles names the rotated files beside path, oldest first.
+func oldFiles(path string) []string {
+	entries, err := os.ReadDir(filepath.Dir(path))
+	if err != nil {
+		return nil
+	}
+	found, last := make(map[int]string), 0
+	for _, entry := range entries {
+		number, ok := strings.CutPrefix(entry.Name(), filepath.Base(path)+".")
+		n, err := strconv.Atoi(strings.TrimSuffix(number, gzSuffix))
+		if !ok || err != nil || n < 1 {
+			continue
+		}
+		// The uncompressed one is whole; a compressed one beside it is a copy.
+		if name := filepath.Join(filepath.Dir(path), entry.Name()); found[n] == "" || !strings.HasSuffix(name, gzSuffix) {
+			found[n] = name
+		}
+		last = max(last, n)
+	}
+	var names []string
+	for n := last; n >= 1; n-- {
+		if found[n] != "" {
+			names = append(names, found[n])
+		}
+	}
+	return names
+}
+
+// inodeAt is the inode of a log file, or the one it had before compression.
+func inodeAt(name string) (uint64, error) {
+	if strings.HasSuffix(name, gzSuffix) {
+		return compressedInode(name)
+	}
+	info, err := os.Stat(name)
+	if err != nil {
+		return 0, fmt.Errorf("cannot read log: %w", err)
+	}
+	return inodeOf(info), nil
+}
+
+// logFile reads one file line by line, and more when more has been added.
+type logFile struct {
+	file   *os.File
+	zipped io.Reader // nil for a plain file
+	inode  uint64
+	offset int64 // of what is read next
+	buf    []byte
+	rest   []byte // of buf, not handed out yet
+}
+
+// openLog opens a log file at its beginning.
+func openLog(name string) (*logFile, error) {
+	file, err := os.Open(name)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read log: %w", err)
+	}
+	f := &logFile{file: file}
+	if strings.HasSuffix(name, gzSuffix) {
+		zr, err := gzip.NewReader(file)
+		if err == nil {
+			f.zipped = zr
+			f.inode, err = strconv.ParseUint(zr.Comment, 10, 64)
+		}
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("cannot read log %s: %w", name, err), file.Close())
+		}
+		return f, nil
+	}
+	info, err := file.Stat()
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("cannot read log: %w", err), file.Close())
+	}
+	f.inode = inodeOf(info)
+	return f, nil
+}
+
+// line is the next whole line without its newline, good until the next call, or
+// io.EOF.
+func (f *logFile) line() ([]byte, error) {
+	for {
+		if i := bytes.IndexByte(f.rest, '\n'); i >= 0 {
+			text := f.rest[:i]
+			f.rest = f.rest[i+1:]
+			return text, nil
+		}
+		if err := f.fill(); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// fill reads more behind rest.
+func (f *logFile) fill() error {
+	if f.buf == nil {
+		f.buf = make([]byte, 0, batchSize)
+	}
+	f.buf = append(f.buf[:0], f.rest...)
+	if len(f.buf) > cap(f.buf)/2 {
+		f.buf = append(make([]byte, 0, 2*cap(f.buf)), f.buf...)
+	}
+	room := f.buf[len(f.buf):cap(f.buf)]
+	var n int
+	var err error
+	if f.zipped != nil {
+		n, err = f.zipped.Read(room)
+	} else if n, err = f.file.ReadAt(room, f.offset); n == 0 {
+		f.shrunk()
+	}
+	f.offset += int64(n)
+	f.buf = f.buf[:len(f.buf)+n]
+	f.rest = f.buf
+	if n > 0 {
+		return nil
+	}
+	return err
+}
+
+// shrunk goes back to the end of a file that has become shorter: a write was
+// taken back.
+func (f *logFile) shrunk() {
+	if info, err := f.file.Stat(); err == nil && info.Size() < f.offset {
+		f.offset, f.buf = info.Size(), f.buf[:0]
+	}
+}
+
+// seek goes to a place in the (uncompressed) content.
+func (f *logFile) seek(offset int64) error {
+	if f.zipped != nil {
+		if _, err := io.CopyN(io.Discard, f.zipped, offset); err != nil {
+			return fmt.Errorf("cannot read log: %w", err)
+		}
+	}
+	f.offset = offset
+	return nil
+}
+
+// close closes the file.
+func (f *logFile) close() error { return f.file.Close() }

@@ -1,0 +1,174 @@
+package logs
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// ring is mode=non-blocking: a bounded queue in memory before a driver. A line
+// that does not fit is dropped and counted; the writer never waits. What is in
+// the queue is lost when the process is killed -9.
+type ring struct {
+	inner   Driver
+	limit   int64
+	log     *zap.Logger
+	dropped atomic.Int64
+
+	mu    sync.Mutex // guards queue, size and ended
+	queue []Entry
+	size  int64
+	ended bool
+
+	// wake tells the sender that there is work; one note is enough.
+	wake   chan struct{}
+	cancel context.CancelCauseFunc
+	done   chan struct{}
+	err    error // how the inner driver was closed; read after done
+}
+
+var _ Driver = (*ring)(nil)
+
+// entryCost is the queue's own memory for a line, in bytes.
+const entryCost = 64
+
+// newRing puts a queue of limit bytes before a driver, which it then owns.
+func newRing(inner Driver, limit int64, log *zap.Logger) *ring {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	r := &ring{
+		inner: inner, limit: limit, log: log, cancel: cancel,
+		wake: make(chan struct{}, 1), done: make(chan struct{}),
+	}
+	go r.run(ctx)
+	return r
+}
+
+// Write takes everything, into the queue or into nothing.
+func (r *ring) Write(_ context.Context, entries []Entry) (int, error) {
+	r.mu.Lock()
+	for _, e := range entries {
+		cost := int64(len(e.Line)) + entryCost
+		if r.size > 0 && r.size+cost > r.limit {
+			r.dropped.Add(1)
+			continue
+		}
+		e.Line = append([]byte(nil), e.Line...)
+		r.queue = append(r.queue, e)
+		r.size += cost
+	}
+	r.mu.Unlock()
+	r.nudge()
+	return len(entries), nil
+}
+
+// nudge wakes the sender.
+func (r *ring) nudge() {
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run sends what is queued until Close, and then what is left.
+func (r *ring) run(ctx context.Context) {
+	defer close(r.done)
+	for {
+		if !r.send(ctx) {
+			return
+		}
+		select {
+		case <-r.wake:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// send sends until the queue is empty; it answers whether more can come.
+func (r *ring) send(ctx context.Context) bool {
+	wait, stuck := retryFirst, false
+	for {
+		r.mu.Lock()
+		batch, ended := r.queue, r.ended
+		r.mu.Unlock()
+		if len(batch) == 0 {
+			return !ended
+		}
+		n, err := r.inner.Write(ctx, batch)
+		r.drop(batch[:n])
+		if err == nil {
+			wait, stuck = retryFirst, false
+			continue
+		}
+		if !stuck {
+			r.log.Warn("cannot write log, trying again until it works", zap.Error(err),
+				zap.Int64("dropped", r.dropped.Load()))
+			stuck = true
+		}
+		if pause(ctx, wait) != nil {
+			return false
+		}
+		wait = min(2*wait, retryMost)
+	}
+}
+
+// drop takes entries that were sent off the front of the queue.
+func (r *ring) drop(sent []Entry) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, e := range sent {
+		r.size -= int64(len(e.Line)) + entryCost
+	}
+	clear(sent)
+	if r.queue = r.queue[len(sent):]; len(r.queue) == 0 {
+		r.queue = nil
+	}
+}
+
+// Mark has nothing to offer: the queue is in memory, and the inner driver runs
+// behind it.
+func (r *ring) Mark() Mark { return Mark{} }
+
+// Sync returns when the queue as it is now has been sent and synced.
+func (r *ring) Sync(ctx context.Context) error {
+	tick := time.NewTicker(retryFirst)
+	defer tick.Stop()
+	for {
+		r.mu.Lock()
+		empty := len(r.queue) == 0
+		r.mu.Unlock()
+		if empty {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// Close sends what is queued until ctx ends, and closes the driver. What could
+// not be sent is counted as dropped.
+func (r *ring) Close(ctx context.Context) error {
+	r.mu.Lock()
+	r.ended = true
+	r.mu.Unlock()
+	r.nudge()
+	select {
+	case <-r.done:
+	case <-ctx.Done():
+		r.cancel(context.Cause(ctx))
+		<-r.done
+	}
+	r.cancel(nil)
+	if left := len(r.queue); left > 0 {
+		r.dropped.Add(int64(left))
+		r.log.Warn("queued lines dropped at the end", zap.Int("lines", left))
+	}
+	return errors.Join(r.inner.Close(ctx))
+}

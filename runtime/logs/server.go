@@ -1,0 +1,332 @@
+package logs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
+)
+
+// ErrRunning: another log process serves this socket.
+var ErrRunning = errors.New("a log process is running already")
+
+// ServerConfig is what a log process is made of.
+type ServerConfig struct {
+	// Socket, Dir and DataDir are the unix socket, the directory of the
+	// containers' directories, and that of the log files; empty ones are
+	// DefaultSocket, DefaultDir and DefaultDataDir.
+	Socket, Dir, DataDir string
+	// Drivers are added to json-file and none.
+	Drivers map[string]Factory
+	// IdleExit ends the process when for so long no container was open and no
+	// client was seen; zero never does.
+	IdleExit time.Duration
+	// LockWait is how long to wait for another log process to end; zero is five
+	// seconds.
+	LockWait time.Duration
+	// Ready is called when every container found has been adopted and the socket
+	// answers.
+	Ready func()
+	// Log is where the process logs; nil is nowhere.
+	Log *zap.Logger
+}
+
+// withDefaults fills in what is empty.
+func (c ServerConfig) withDefaults() ServerConfig {
+	if c.Socket == "" {
+		c.Socket = DefaultSocket
+	}
+	if c.Dir == "" {
+		c.Dir = DefaultDir
+	}
+	if c.DataDir == "" {
+		c.DataDir = DefaultDataDir
+	}
+	if c.LockWait == 0 {
+		c.LockWait = 5 * time.Second
+	}
+	if c.Ready == nil {
+		c.Ready = func() {}
+	}
+	if c.Log == nil {
+		c.Log = zap.NewNop()
+	}
+	drivers := builtin()
+	for name, factory := range c.Drivers {
+		drivers[name] = factory
+	}
+	c.Drivers = drivers
+	return c
+}
+
+// server is the log process.
+type server struct {
+	cfg ServerConfig
+	// stop is the context workers run in; it ends when the process is to end.
+	stop func() context.Context
+
+	mu      sync.Mutex // guards workers and serialises what changes a container
+	workers map[string]*worker
+
+	clients  atomic.Int64  // requests under way
+	lastSeen atomic.Int64  // when the last one ended, Unix nanoseconds
+	quit     chan struct{} // closed when the process is to end
+}
+
+// Run is the log process: it adopts every container in cfg.Dir and answers on
+// cfg.Socket until ctx ends, or nothing is to be done for cfg.IdleExit. Then it
+// reads what is in the pipes, syncs the files and returns; what comes later
+// waits in pipe and spool for the next process. It answers ErrRunning when
+// another process holds the socket's lock for longer than cfg.LockWait.
+func Run(ctx context.Context, cfg ServerConfig) (err error) {
+	cfg = cfg.withDefaults()
+	for _, dir := range []string{filepath.Dir(cfg.Socket), cfg.Dir, cfg.DataDir} {
+		if err := os.MkdirAll(dir, 0o750); err != nil {
+			return fmt.Errorf("cannot start log process: %w", err)
+		}
+	}
+	lock, err := takeLock(ctx, cfg.Socket+".lock", cfg.LockWait)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, lock.Close()) }()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	s := &server{
+		cfg: cfg, stop: func() context.Context { return ctx },
+		workers: make(map[string]*worker), quit: make(chan struct{}),
+	}
+	s.lastSeen.Store(time.Now().UnixNano())
+	listener, err := listen(ctx, cfg.Socket)
+	if err != nil {
+		return err
+	}
+	web := &http.Server{Handler: s.handler(), ReadHeaderTimeout: 10 * time.Second}
+	var group sync.WaitGroup
+	for _, id := range s.adopt() {
+		group.Go(func() {
+			if err := s.close(ctx, id); err != nil && ctx.Err() == nil {
+				cfg.Log.Error("cannot finish log", zap.String("container", id), zap.Error(err))
+			}
+		})
+	}
+	group.Go(func() {
+		if err := web.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			cancel(fmt.Errorf("cannot serve %s: %w", cfg.Socket, err))
+		}
+	})
+	adopted := len(s.status())
+	cfg.Ready()
+	cfg.Log.Info("log process serves", zap.String("socket", cfg.Socket), zap.Int("containers", adopted))
+	idle := s.waitForEnd(ctx)
+	close(s.quit)
+	grace, release := context.WithTimeoutCause(context.WithoutCancel(ctx), 3*time.Second, errStopped)
+	defer release()
+	err = errors.Join(web.Shutdown(grace))
+	cancel(errStopped)
+	group.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, w := range s.workers {
+		<-w.done
+		if w.err != nil && !errors.Is(w.err, errStopped) {
+			err = errors.Join(err, w.err)
+		}
+	}
+	cfg.Log.Info("log process ends", zap.Bool("idle", idle), zap.NamedError("cause", context.Cause(ctx)))
+	return err
+}
+
+// waitForEnd returns when ctx ends (false) or the process was idle for long
+// enough (true).
+func (s *server) waitForEnd(ctx context.Context) bool {
+	if s.cfg.IdleExit <= 0 {
+		<-ctx.Done()
+		return false
+	}
+	tick := time.NewTicker(max(s.cfg.IdleExit/4, time.Millisecond))
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-tick.C:
+		}
+		s.mu.Lock()
+		busy := len(s.workers) > 0 || s.clients.Load() > 0
+		s.mu.Unlock()
+		if busy {
+			s.lastSeen.Store(time.Now().UnixNano())
+		} else if time.Since(time.Unix(0, s.lastSeen.Load())) >= s.cfg.IdleExit {
+			return true
+		}
+	}
+}
+
+// adopt opens every container whose directory is there. One that cannot be
+// opened is logged and left; its agent will ask again. It answers with those
+// whose end was asked for.
+func (s *server) adopt() (closing []string) {
+	entries, err := os.ReadDir(s.cfg.Dir)
+	if err != nil {
+		s.cfg.Log.Error("cannot look for containers", zap.Error(err))
+		return nil
+	}
+	for _, entry := range entries {
+		id := entry.Name()
+		if checkID(id) != nil || !entry.IsDir() {
+			continue
+		}
+		if err := s.open(id); err != nil {
+			s.cfg.Log.Error("cannot adopt container", zap.String("container", id), zap.Error(err))
+			continue
+		}
+		if exists(filepath.Join(s.cfg.Dir, id, closingName)) {
+			closing = append(closing, id)
+		}
+	}
+	return closing
+}
+
+// open begins to read a container's pipes. One that is read already, or that
+// was finished, is left as it is.
+func (s *server) open(id string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.workers[id] != nil {
+		return nil
+	}
+	dir := filepath.Join(s.cfg.Dir, id)
+	if exists(filepath.Join(dir, closedName)) {
+		return nil
+	}
+	c, err := loadContainer(dir)
+	if err != nil {
+		return err
+	}
+	w, err := newWorker(s.stop(), c, workerConfig{
+		dir: dir, dataDir: filepath.Join(s.cfg.DataDir, id), drivers: s.cfg.Drivers, log: s.cfg.Log,
+	})
+	if err != nil {
+		return err
+	}
+	s.workers[id] = w
+	return nil
+}
+
+// close reads a container's pipes to their end, writes everything and says so
+// by a file. Closing what is not open is no error.
+func (s *server) close(ctx context.Context, id string) error {
+	s.mu.Lock()
+	w := s.workers[id]
+	s.mu.Unlock()
+	if w == nil {
+		return nil
+	}
+	if err := w.end(ctx); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.workers[id] != w {
+		return nil
+	}
+	if err := touch(filepath.Join(w.dir, closedName)); err != nil {
+		return err
+	}
+	delete(s.workers, id)
+	return removeAll(filepath.Join(w.dir, spoolName), filepath.Join(w.dir, stdoutName),
+		filepath.Join(w.dir, stderrName), filepath.Join(w.dir, stdinName), filepath.Join(w.dir, closingName))
+}
+
+// remove ends a container without waiting for its pipes, and deletes everything
+// about it.
+func (s *server) remove(ctx context.Context, id string) error {
+	s.mu.Lock()
+	w := s.workers[id]
+	s.mu.Unlock()
+	if w != nil {
+		// Not drained: on a full disk that would never end.
+		w.cancel(errStopped)
+		select {
+		case <-w.done:
+		case <-ctx.Done():
+			return fmt.Errorf("cannot remove log: %w", context.Cause(ctx))
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.workers, id)
+	if err := errors.Join(
+		os.RemoveAll(filepath.Join(s.cfg.DataDir, id)), os.RemoveAll(filepath.Join(s.cfg.Dir, id)),
+	); err != nil {
+		return fmt.Errorf("cannot remove log: %w", err)
+	}
+	return nil
+}
+
+// status is that of every open container, by id.
+func (s *server) status() []Status {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := make([]Status, 0, len(s.workers))
+	for _, w := range s.workers {
+		list = append(list, w.status())
+	}
+	slices.SortFunc(list, func(a, b Status) int { return strings.Compare(a.ID, b.ID) })
+	return list
+}
+
+// takeLock makes this the only log process, waiting for another to end.
+func takeLock(ctx context.Context, path string, patience time.Duration) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("cannot lock log process: %w", err)
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, ErrRunning)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return f, nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, errors.Join(fmt.Errorf("cannot lock log process: %w", err), f.Close())
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil, errors.Join(fmt.Errorf("cannot lock log process: %w", context.Cause(ctx)), f.Close())
+		}
+	}
+}
+
+// listen listens on a unix socket that root alone may use.
+func listen(ctx context.Context, path string) (net.Listener, error) {
+	// We hold the lock: a socket that is there is a dead one.
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("cannot listen: %w", err)
+	}
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("cannot listen: %w", err)
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		return nil, errors.Join(fmt.Errorf("cannot listen: %w", err), listener.Close())
+	}
+	return listener, nil
+}
