@@ -76,20 +76,32 @@ func (r *reader) ended() bool {
 }
 
 // start opens the file to begin with, at the right place.
-func (r *reader) start() error {
-	names := append(oldFiles(r.path), r.path)
+func (r *reader) start() (err error) {
 	if r.req.Tail != 0 {
-		return r.startTail(names)
+		return r.listed(r.startTail)
 	}
-	for _, name := range names {
-		f, err := openLog(name)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
+	r.at, err = r.next()
+	return err
+}
+
+// listed calls do with the names of the files, oldest first, and again when
+// they were renamed meanwhile.
+func (r *reader) listed(do func(names []string) error) error {
+	var err error
+	for range 20 {
+		before, beforeErr := os.Stat(r.path)
+		names := oldFiles(r.path)
+		if beforeErr == nil {
+			names = append(names, r.path)
 		}
-		r.at = f
-		return err
+		err = do(names)
+		after, afterErr := os.Stat(r.path)
+		same := beforeErr == nil && afterErr == nil && os.SameFile(before, after) || beforeErr != nil && afterErr != nil
+		if same && !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
 	}
-	return nil // nothing yet
+	return err
 }
 
 // lines hands over every whole line there is in the open file.
@@ -117,31 +129,28 @@ func (r *reader) lines(ctx context.Context) error {
 // next opens the file that follows on the open one, or answers nil when the
 // open one is the last. A follower whose file has fallen off the end goes on
 // with the oldest there is.
-func (r *reader) next() (*logFile, error) {
-	current, err := os.Stat(r.path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, nil //nolint:nilnil // between two steps of a rotation, or removed: look again
-	case err != nil:
-		return nil, fmt.Errorf("cannot read log: %w", err)
-	case r.at != nil && inodeOf(current) == r.at.inode:
+func (r *reader) next() (next *logFile, err error) {
+	if r.at != nil && r.at.named(r.path) {
 		return nil, nil //nolint:nilnil // no next file is an answer, not an error
 	}
-	names := append(oldFiles(r.path), r.path)
-	from := 0
-	for i, name := range names {
-		if inode, err := inodeAt(name); r.at != nil && err == nil && inode == r.at.inode {
-			from = i + 1
+	err = r.listed(func(names []string) (err error) {
+		if next != nil {
+			err = next.close()
+			next = nil
 		}
-	}
-	for _, name := range names[min(from, len(names)-1):] {
-		f, err := openLog(name)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
+		from := 0
+		for i, name := range names {
+			if r.at != nil && r.at.named(name) {
+				from = i + 1
+			}
 		}
-		return f, err
-	}
-	return nil, nil //nolint:nilnil // as above
+		if err != nil || from == len(names) {
+			return err
+		}
+		next, err = openLog(names[from])
+		return err
+	})
+	return next, err
 }
 
 // close closes the open file; it was only read.
@@ -190,24 +199,11 @@ func oldFiles(path string) []string {
 	return names
 }
 
-// inodeAt is the inode of a log file, or the one it had before compression.
-func inodeAt(name string) (uint64, error) {
-	if strings.HasSuffix(name, gzSuffix) {
-		return compressedInode(name)
-	}
-	info, err := os.Stat(name)
-	if err != nil {
-		return 0, fmt.Errorf("cannot read log: %w", err)
-	}
-	return inodeOf(info), nil
-}
-
 // logFile reads one file line by line, and more when more has been added.
 type logFile struct {
 	file   *os.File
 	zipped io.Reader // nil for a plain file
-	inode  uint64
-	offset int64 // of what is read next
+	offset int64     // of what is read next
 	buf    []byte
 	rest   []byte // of buf, not handed out yet
 }
@@ -221,21 +217,39 @@ func openLog(name string) (*logFile, error) {
 	f := &logFile{file: file}
 	if strings.HasSuffix(name, gzSuffix) {
 		zr, err := gzip.NewReader(file)
-		if err == nil {
-			f.zipped = zr
-			f.inode, err = strconv.ParseUint(zr.Comment, 10, 64)
-		}
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("cannot read log %s: %w", name, err), file.Close())
 		}
-		return f, nil
+		f.zipped = zr
 	}
-	info, err := file.Stat()
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("cannot read log: %w", err), file.Close())
-	}
-	f.inode = inodeOf(info)
 	return f, nil
+}
+
+// named says whether name is this file, or a compressed copy of it: one that
+// begins with the same line, time and all. (Inode numbers will not do: those of
+// files that were compressed are used again.)
+func (f *logFile) named(name string) bool {
+	info, err := os.Stat(name)
+	if err != nil {
+		return false
+	}
+	if own, err := f.file.Stat(); err == nil && os.SameFile(own, info) {
+		return true
+	}
+	if f.zipped != nil || !strings.HasSuffix(name, gzSuffix) {
+		return false
+	}
+	zipped, err := openLog(name)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = zipped.close() }() // it was only read
+	theirs, err := zipped.line()
+	if err != nil {
+		return false
+	}
+	ours, err := (&logFile{file: f.file}).line()
+	return err == nil && bytes.Equal(ours, theirs)
 }
 
 // line is the next whole line without its newline, good until the next call, or

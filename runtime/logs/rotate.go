@@ -68,7 +68,7 @@ func (d *jsonFile) shift() error {
 }
 
 // compressFile replaces path by path.gz. The comment in its header is the inode
-// that path had, by which a follower knows its place.
+// that path had, by which a driver knows its place (see rewind).
 func compressFile(path string) (err error) {
 	in, err := os.Open(path)
 	if err != nil {

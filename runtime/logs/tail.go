@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 )
 
 // startTail opens the file in which the last req.Tail lines begin, at the first
@@ -15,9 +14,6 @@ func (r *reader) startTail(names []string) error {
 	t := &tail{want: max(r.req.Tail, 0), req: r.req}
 	for i := len(names) - 1; i >= 0; i-- {
 		f, err := openLog(names[i])
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
 		if err != nil {
 			return err
 		}
