@@ -1,0 +1,9 @@
+// Package awsapi is the door to the AWS SDK: nothing else in the agent imports
+// it. It finds the host's credentials (Credentials), asks the instance metadata
+// service (Metadata), and signs requests, websocket upgrades and telemetry
+// frames (Signer). The calls themselves are made elsewhere, by hand, with what
+// is signed here.
+//
+// Off EC2 there is no metadata service. That is found out once, within a second
+// or two, said once, and answered with ErrNoMetadata from then on.
+package awsapi

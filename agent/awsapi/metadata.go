@@ -1,0 +1,281 @@
+package awsapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	"github.com/aws/aws-sdk-go-v2/credentials/ec2rolecreds"
+	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
+	"go.uber.org/zap"
+)
+
+// The errors of Metadata.
+var (
+	// ErrNoMetadata: there is no instance metadata service here.
+	ErrNoMetadata = errors.New("no instance metadata service")
+	// ErrNotSet: the service is there and knows no such value.
+	ErrNotSet = errors.New("not set in instance metadata")
+)
+
+// How long the service is waited for. A host that looks like EC2 gets the long
+// time, because its network may only be coming up.
+const (
+	dialTimeout  = time.Second
+	probeTimeout = 2 * time.Second
+	fetchTimeout = 30 * time.Second
+	retryFirst   = 100 * time.Millisecond
+	retryLast    = 5 * time.Second
+)
+
+// MetadataConfig says where the instance metadata service is.
+type MetadataConfig struct {
+	// Endpoint replaces http://169.254.169.254.
+	Endpoint string
+	// Disabled answers ErrNoMetadata to everything.
+	Disabled bool
+	// DMI is the directory that tells an EC2 host by its hardware; "" is
+	// /sys/class/dmi/id.
+	DMI string
+	Log *zap.Logger
+}
+
+// Metadata asks the instance metadata service (version 2, with fall-back). Its
+// methods may be called at once.
+type Metadata struct {
+	cfg    MetadataConfig
+	client *imds.Client
+
+	mu sync.Mutex // guards state; held while probing, so that one caller probes
+	// state is whether the service answered.
+	state presence
+}
+
+// presence is what is known about the service.
+type presence string
+
+const (
+	unknown presence = ""
+	present presence = "present"
+	absent  presence = "absent"
+)
+
+// NewMetadata makes a client; it asks nothing yet.
+func NewMetadata(cfg MetadataConfig) *Metadata {
+	if cfg.DMI == "" {
+		cfg.DMI = "/sys/class/dmi/id"
+	}
+	if cfg.Log == nil {
+		cfg.Log = zap.NewNop()
+	}
+	options := imds.Options{
+		Endpoint: cfg.Endpoint,
+		// Never through a proxy: the service is a neighbour.
+		HTTPClient: &http.Client{Transport: &http.Transport{
+			DialContext:         (&net.Dialer{Timeout: dialTimeout}).DialContext,
+			MaxIdleConns:        2,
+			MaxIdleConnsPerHost: 2,
+			IdleConnTimeout:     10 * time.Second,
+		}},
+		Retryer: retry.NewStandard(func(o *retry.StandardOptions) { o.MaxAttempts = 2 }),
+	}
+	if cfg.Disabled {
+		options.ClientEnableState = imds.ClientDisabled
+	}
+	m := &Metadata{cfg: cfg, client: imds.New(options)}
+	if cfg.Disabled {
+		m.state = absent
+	}
+	return m
+}
+
+// Available says whether there is a metadata service. The first call finds out;
+// a host that does not look like EC2 gives up after two seconds.
+func (m *Metadata) Available(ctx context.Context) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.state != unknown {
+		return m.state == present
+	}
+	limit := probeTimeout
+	if m.looksLikeEC2() {
+		limit = fetchTimeout
+	}
+	_, err := m.retry(ctx, limit, func(ctx context.Context) (string, error) {
+		id, err := m.metadata(ctx, "instance-id")
+		if errors.Is(err, ErrNotSet) {
+			return "", nil // somebody answers
+		}
+		return id, err
+	})
+	switch {
+	case err == nil:
+		m.state = present
+	case ctx.Err() != nil:
+		return false // the caller gave up; nothing was learnt
+	default:
+		m.state = absent
+		m.cfg.Log.Info("no instance metadata service; going on with the settings given", zap.Error(err))
+	}
+	return m.state == present
+}
+
+// looksLikeEC2 reads what the hardware says of itself.
+func (m *Metadata) looksLikeEC2() bool {
+	for _, name := range []string{"sys_vendor", "bios_vendor", "board_vendor"} {
+		text, err := os.ReadFile(m.cfg.DMI + "/" + name) //nolint:gosec // The directory is the kernel's, or a test's.
+		if err == nil && strings.Contains(string(text), "Amazon EC2") {
+			return true
+		}
+	}
+	return false
+}
+
+// Get is the value of a path below latest/meta-data. The error matches ErrNotSet
+// or ErrNoMetadata.
+func (m *Metadata) Get(ctx context.Context, path string) (string, error) {
+	if !m.Available(ctx) {
+		return "", m.unavailable(ctx)
+	}
+	return m.metadata(ctx, path)
+}
+
+// unavailable is the reason why nothing can be asked.
+func (m *Metadata) unavailable(ctx context.Context) error {
+	if err := context.Cause(ctx); err != nil {
+		return fmt.Errorf("cannot ask instance metadata: %w", err)
+	}
+	return ErrNoMetadata
+}
+
+func (m *Metadata) metadata(ctx context.Context, path string) (string, error) {
+	out, err := m.client.GetMetadata(ctx, &imds.GetMetadataInput{Path: path})
+	if err != nil {
+		return "", metadataError(path, err)
+	}
+	return readAll(path, out.Content)
+}
+
+func (m *Metadata) dynamic(path string) func(context.Context) (string, error) {
+	return func(ctx context.Context) (string, error) {
+		out, err := m.client.GetDynamicData(ctx, &imds.GetDynamicDataInput{Path: path})
+		if err != nil {
+			return "", metadataError(path, err)
+		}
+		return readAll(path, out.Content)
+	}
+}
+
+func readAll(path string, r io.ReadCloser) (string, error) {
+	defer r.Close() //nolint:errcheck // It was read to its end.
+	b, err := io.ReadAll(io.LimitReader(r, 1<<20))
+	if err != nil {
+		return "", fmt.Errorf("cannot read instance metadata %s: %w", path, err)
+	}
+	return string(b), nil
+}
+
+func metadataError(path string, err error) error {
+	var status interface{ HTTPStatusCode() int }
+	if errors.As(err, &status) && status.HTTPStatusCode() == http.StatusNotFound {
+		return fmt.Errorf("%s: %w", path, ErrNotSet)
+	}
+	return fmt.Errorf("cannot ask instance metadata %s: %w", path, err)
+}
+
+// Document is the instance identity document, byte for byte.
+func (m *Metadata) Document(ctx context.Context) (string, error) {
+	return m.identity(ctx, "instance-identity/document")
+}
+
+// Signature is the document's signature, base64 as served.
+func (m *Metadata) Signature(ctx context.Context) (string, error) {
+	return m.identity(ctx, "instance-identity/signature")
+}
+
+func (m *Metadata) identity(ctx context.Context, path string) (string, error) {
+	if !m.Available(ctx) {
+		return "", m.unavailable(ctx)
+	}
+	return m.retry(ctx, fetchTimeout, m.dynamic(path))
+}
+
+// UserData is the instance's user data.
+func (m *Metadata) UserData(ctx context.Context) (string, error) {
+	if !m.Available(ctx) {
+		return "", m.unavailable(ctx)
+	}
+	out, err := m.client.GetUserData(ctx, &imds.GetUserDataInput{})
+	if err != nil {
+		return "", metadataError("user-data", err)
+	}
+	return readAll("user-data", out.Content)
+}
+
+// InstanceID is the instance's id.
+func (m *Metadata) InstanceID(ctx context.Context) (string, error) { return m.Get(ctx, "instance-id") }
+
+// Region is the instance's region.
+func (m *Metadata) Region(ctx context.Context) (string, error) { return m.Get(ctx, "placement/region") }
+
+// VPC is the VPC and the subnet of the instance's primary interface.
+func (m *Metadata) VPC(ctx context.Context) (vpc, subnet string, err error) {
+	mac, err := m.Get(ctx, "mac")
+	if err != nil {
+		return "", "", err
+	}
+	base := "network/interfaces/macs/" + strings.TrimSpace(mac) + "/"
+	if vpc, err = m.Get(ctx, base+"vpc-id"); err != nil {
+		return "", "", err
+	}
+	subnet, err = m.Get(ctx, base+"subnet-id")
+	return vpc, subnet, err
+}
+
+// retry calls f until it answers, says ErrNotSet, or the time is up.
+func (m *Metadata) retry(ctx context.Context, limit time.Duration, f func(context.Context) (string, error)) (string, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, ErrNoMetadata)
+	defer cancel()
+	for delay := retryFirst; ; delay = min(2*delay, retryLast) {
+		v, err := f(ctx)
+		if err == nil || errors.Is(err, ErrNotSet) {
+			return v, err
+		}
+		timer := time.NewTimer(delay + rand.N(delay/5))
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return "", err
+		}
+	}
+}
+
+// role gives the keys of the instance's role.
+func (m *Metadata) role() aws.CredentialsProvider {
+	role := ec2rolecreds.New(func(o *ec2rolecreds.Options) { o.Client = m.client })
+	return provider(func(ctx context.Context) (aws.Credentials, error) {
+		if !m.Available(ctx) {
+			return aws.Credentials{}, m.unavailable(ctx)
+		}
+		return role.Retrieve(ctx)
+	})
+}
+
+// noRole stands where the SDK's default chain would ask the metadata service.
+type noRole struct{}
+
+// GetMetadata answers that there is none.
+func (noRole) GetMetadata(context.Context, *imds.GetMetadataInput, ...func(*imds.Options)) (*imds.GetMetadataOutput, error) {
+	return nil, ErrNoMetadata
+}
