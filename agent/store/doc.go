@@ -8,13 +8,13 @@
 //	agent.db
 //	├── meta
 //	│   ├── schema                  "1": which drawing this is, in decimal
-//	│   ├── agent-version           the agent that wrote last
-//	│   ├── availability-zone       of the host
-//	│   ├── boot-id                 of the kernel that the tasks ran under
-//	│   ├── cluster                 the cluster joined
-//	│   ├── container-instance-arn  what registration answered
-//	│   ├── ec2-instance-id         of the host
-//	│   └── manifest-sequence       of the last task manifest, in decimal
+//	│   ├── agent-version           checksum, the agent that wrote last
+//	│   ├── availability-zone       checksum, of the host
+//	│   ├── boot-id                 checksum, of the kernel that the tasks ran under
+//	│   ├── cluster                 checksum, the cluster joined
+//	│   ├── container-instance-arn  checksum, what registration answered
+//	│   ├── ec2-instance-id         checksum, of the host
+//	│   └── manifest-sequence       checksum, of the last task manifest, in decimal
 //	├── tasks
 //	│   └── <task>                  checksum, record
 //	└── outbox

@@ -60,7 +60,7 @@ func (m *Meta) save(tx *bbolt.Tx) error {
 		if value == "" {
 			err = bucket.Delete([]byte(key))
 		} else {
-			err = bucket.Put([]byte(key), []byte(value))
+			err = bucket.Put([]byte(key), encode([]byte(key), []byte(value)))
 		}
 		if err != nil {
 			return fmt.Errorf("cannot save %s: %w", key, err)
@@ -69,15 +69,21 @@ func (m *Meta) save(tx *bbolt.Tx) error {
 	return nil
 }
 
-// load reads m. A sequence number that cannot be read is as good as none: the
-// next manifest is then acted on, whatever its number.
+// load reads m. A damaged value is as good as none; Recovered has named it.
 func (m *Meta) load(tx *bbolt.Tx) {
 	bucket := tx.Bucket([]byte(bucketMeta))
+	text := func(key string) string {
+		body, err := decode([]byte(key), bucket.Get([]byte(key)))
+		if err != nil {
+			return ""
+		}
+		return string(body)
+	}
 	for key, field := range m.texts() {
-		*field = string(bucket.Get([]byte(key)))
+		*field = text(key)
 	}
 	m.ManifestSequence = NoManifest
-	if n, err := strconv.ParseInt(string(bucket.Get([]byte(keyManifest))), 10, 64); err == nil && n >= 0 {
+	if n, err := strconv.ParseInt(text(keyManifest), 10, 64); err == nil && n >= 0 {
 		m.ManifestSequence = n
 	}
 }

@@ -145,19 +145,17 @@ func openError(path string, err error) error {
 	return &unbelievable{kind: "corrupt", err: err}
 }
 
-// check reads the whole database once. Our own walk comes first, because it runs
-// on a goroutine that survives a fault; bbolt's finds what a walk cannot see,
-// pages that are both free and in use.
+// check reads the whole database once. bbolt's own check, which knows the order of
+// keys and which pages are free, comes last: it runs on a goroutine of its own,
+// where a pointer to nowhere would end the agent.
 func check(db *bbolt.DB, file *os.File) error {
 	return db.View(func(tx *bbolt.Tx) error {
-		info, err := file.Stat()
-		if err != nil {
-			return err
+		content := make([]byte, tx.Size())
+		if n, err := file.ReadAt(content, 0); err != nil {
+			return fmt.Errorf("%d of its %d bytes are there: %w", n, len(content), err)
 		}
-		if info.Size() < tx.Size() {
-			return fmt.Errorf("it has %d bytes of %d", info.Size(), tx.Size())
-		}
-		if err := tx.ForEach(walk); err != nil {
+		root := uint64(tx.Cursor().Bucket().RootPage())
+		if err := checkPages(content, db.Info().PageSize, root); err != nil {
 			return err
 		}
 		var first error
@@ -167,17 +165,6 @@ func check(db *bbolt.DB, file *os.File) error {
 			}
 		}
 		return first
-	})
-}
-
-// walk touches every page of a bucket.
-func walk(_ []byte, bucket *bbolt.Bucket) error {
-	return bucket.ForEach(func(key, value []byte) error {
-		if value == nil {
-			return walk(key, bucket.Bucket(key))
-		}
-		checksum(key, value)
-		return nil
 	})
 }
 
@@ -191,22 +178,32 @@ type damage struct {
 // findDamaged looks through all records.
 func findDamaged(db *bbolt.DB) ([]damage, error) {
 	var found []damage
+	look := func(tx *bbolt.Tx, bucket string, test func(key, value []byte) error) error {
+		return tx.Bucket([]byte(bucket)).ForEach(func(key, value []byte) error {
+			if err := test(key, value); err != nil {
+				found = append(found, damage{bucket, bytes.Clone(key), err})
+			}
+			return nil
+		})
+	}
+	record := func(key, value []byte) error {
+		_, err := decode(key, value)
+		return err
+	}
 	err := db.View(func(tx *bbolt.Tx) error {
-		err := tx.Bucket([]byte(bucketTasks)).ForEach(func(key, value []byte) error {
-			if _, err := decode(key, value); err != nil {
-				found = append(found, damage{bucketTasks, bytes.Clone(key), err})
-			}
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-		return tx.Bucket([]byte(bucketOutbox)).ForEach(func(key, value []byte) error {
-			if _, err := decodeEntry(key, value); err != nil {
-				found = append(found, damage{bucketOutbox, bytes.Clone(key), err})
-			}
-			return nil
-		})
+		return errors.Join(
+			look(tx, bucketMeta, func(key, value []byte) error {
+				if string(key) == keySchema {
+					return nil // read before
+				}
+				return record(key, value)
+			}),
+			look(tx, bucketTasks, record),
+			look(tx, bucketOutbox, func(key, value []byte) error {
+				_, err := decodeEntry(key, value)
+				return err
+			}),
+		)
 	})
 	return found, err
 }

@@ -17,7 +17,7 @@ const (
 )
 
 var (
-	errForeign = errors.New("a database of another program")
+	errForeign = errors.New("no database of an agent")
 	errNewer   = errors.New("written by a newer agent")
 )
 
@@ -66,11 +66,14 @@ func migrate(db *bbolt.DB, steps []migration) error {
 		version, err = schemaOf(tx)
 		return err
 	})
-	if err != nil || version == len(steps) {
+	if err != nil {
 		return err
 	}
 	if version > len(steps) {
 		return fmt.Errorf("%w: schema %d, this one knows up to %d", errNewer, version, len(steps))
+	}
+	if version == len(steps) {
+		return db.View(complete)
 	}
 	return db.Update(func(tx *bbolt.Tx) error {
 		for n := version; n < len(steps); n++ {
@@ -78,6 +81,17 @@ func migrate(db *bbolt.DB, steps []migration) error {
 				return fmt.Errorf("cannot migrate from schema %d to %d: %w", n, n+1, err)
 			}
 		}
-		return tx.Bucket([]byte(bucketMeta)).Put([]byte(keySchema), []byte(strconv.Itoa(len(steps))))
+		schema := []byte(strconv.Itoa(len(steps)))
+		return errors.Join(complete(tx), tx.Bucket([]byte(bucketMeta)).Put([]byte(keySchema), schema))
 	})
+}
+
+// complete looks whether the buckets are there that the Store works with.
+func complete(tx *bbolt.Tx) error {
+	for _, name := range []string{bucketMeta, bucketTasks, bucketOutbox} {
+		if tx.Bucket([]byte(name)) == nil {
+			return fmt.Errorf("%w: it is without bucket %s", errForeign, name)
+		}
+	}
+	return nil
 }
