@@ -60,7 +60,8 @@ type reading struct {
 	raw        counters
 	cgroup     uint64
 	network    uint64
-	hasNetwork bool
+	hasNetwork bool // this sample has network counters
+	hadNetwork bool // raw has network counters, of this sample or of an earlier one
 }
 
 // rates are the changes per second; NaN means unknown.
@@ -157,7 +158,7 @@ func (s *Series) oddities(from, to *reading) uint32 {
 	var odd uint32
 	for i := range start {
 		limit := maxRate(i, s.cpus)
-		if limit == 0 || (i >= firstNetCounter && !(from.hasNetwork && to.hasNetwork)) {
+		if limit == 0 || (i >= firstNetCounter && !(from.hadNetwork && to.hasNetwork)) {
 			continue
 		}
 		if to.raw[i] < start[i] || float64(to.raw[i]-start[i]) > limit*(seconds+slackSeconds) {
@@ -176,10 +177,14 @@ func (s *Series) carry(now *reading, odd uint32) {
 		s.peak = max(s.peak, s.newest.Memory.Peak)
 		s.failCount = max(s.failCount, s.newest.Memory.FailCount)
 	}
+	var agreed counters // where the suspect and the new reading agree that an odd counter began
+	if odd != 0 {
+		agreed = s.suspect.startOf(now)
+	}
 	for i := range s.offset {
 		switch {
 		case odd&(1<<i) != 0:
-			s.offset[i] += s.last.raw[i] - s.suspect.raw[i]
+			s.offset[i] += s.last.raw[i] - agreed[i]
 		case i < firstNetCounter && newCgroup, i >= firstNetCounter && newNetwork:
 			s.offset[i] += s.last.raw[i]
 		}
@@ -228,7 +233,7 @@ func (s *Series) accept(sample Sample, now reading, r rates, restarts int) {
 		for i := firstNetCounter; i < counterCount; i++ {
 			now.raw[i] = s.last.raw[i]
 		}
-		now.network = s.last.network
+		now.network, now.hadNetwork = s.last.network, s.last.hadNetwork
 	}
 	s.previous, s.newest = s.newest, sample
 	s.last, s.suspect = now, nil
@@ -257,7 +262,7 @@ func (s *Series) push(p point) {
 func readingOf(s *Sample) reading {
 	r := reading{at: s.Time, raw: countersOf(s), cgroup: s.CgroupID}
 	if s.Network != nil {
-		r.network, r.hasNetwork = s.Network.ID, true
+		r.network, r.hasNetwork, r.hadNetwork = s.Network.ID, true, true
 	}
 	return r
 }
