@@ -94,14 +94,21 @@ func (f *firewall) belongs(el element, e ipam.Endpoint) bool {
 	}
 }
 
-// current reads the elements of all sets.
+// current reads the elements of all sets. A table that somebody deleted has none.
 func (f *firewall) current() ([]element, error) {
 	c, err := f.conn()
 	if err != nil {
 		return nil, err
 	}
+	tables, err := c.ListTables()
+	if err != nil {
+		return nil, fmt.Errorf("cannot list nftables tables: %w", err)
+	}
 	var out []element
 	for _, s := range f.inUse() {
+		if !slices.ContainsFunc(tables, func(t *nftables.Table) bool { return t.Name == s.Table.Name && t.Family == s.Table.Family }) {
+			continue
+		}
 		els, err := c.GetSetElements(s)
 		if err != nil {
 			return nil, fmt.Errorf("cannot read nftables set %s: %w", s.Name, err)
@@ -128,15 +135,12 @@ func (f *firewall) publish(e ipam.Endpoint) error {
 	return nil
 }
 
-// withdraw removes every element that concerns an endpoint. Where the table is gone there is nothing to remove.
+// withdraw removes every element that concerns an endpoint.
 func (f *firewall) withdraw(e ipam.Endpoint) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	els, err := f.current()
 	if err != nil {
-		if there, listErr := f.present(); listErr == nil && !there {
-			return nil
-		}
 		return err
 	}
 	els = slices.DeleteFunc(els, func(el element) bool { return !f.belongs(el, e) })

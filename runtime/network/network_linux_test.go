@@ -1,0 +1,618 @@
+package network
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+
+	"github.com/berthd/berth/ipam"
+	"github.com/berthd/berth/ipam/ports"
+)
+
+// handle is a namespace.
+type handle = netns.NsHandle
+
+func at(a netip.Addr, port uint16) netip.AddrPort { return netip.AddrPortFrom(a, port) }
+
+var (
+	loop4 = netip.MustParseAddr("127.0.0.1")
+	loop6 = netip.MustParseAddr("::1")
+)
+
+// Everybody who may reach a published port does, over both protocols and both families, and the container sees who it
+// is unless the packets had to be given the bridge's address to find their way back.
+func TestPublishedPortsAreReachable(t *testing.T) {
+	l := newLab(t, nil)
+	l.ensure(t)
+	web := l.attached(t, "web",
+		ipam.Publish{Protocol: ipam.TCP, HostPort: 8080, ContainerPort: 80},
+		ipam.Publish{Protocol: ipam.UDP, HostPort: 8080, ContainerPort: 80},
+		ipam.Publish{Protocol: ipam.TCP, HostPort: 40000, ContainerPort: 7000, Count: 3})
+	other := l.attached(t, "other")
+	// As in earnest, the ports are held by bound sockets. Nothing must get to those but what is for ::1.
+	for _, p := range web.Ports {
+		for i := range p.Len() {
+			err := within(l.host, func() error {
+				held, err := ports.HostBinder{}.Bind(p.Protocol, p.HostPort+uint16(i))
+				if err == nil {
+					t.Cleanup(func() { _ = held.Close() })
+				}
+				return err
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	inWeb, inOther := l.inside(t, "web"), l.inside(t, "other")
+	serve(t, inWeb, "web", 80)
+	serve(t, inWeb, "second of the range", 7001)
+	serve(t, inOther, "other", 80)
+	serve(t, l.client, "client", 80)
+	gw4, gw6 := l.net.cfg.Pool.Gateway()
+
+	for _, c := range []struct {
+		name string
+		from string
+		to   netip.AddrPort
+		want string
+	}{
+		{"another host, IPv4", "client", at(host4, 8080), "web from 192.0.2.9"},
+		{"another host, IPv6", "client", at(host6, 8080), "web from 2001:db8:1::9"},
+		{"the host's own address, IPv4", "host", at(host4, 8080), "web from " + host4.String()},
+		{"the host's own address, IPv6", "host", at(host6, 8080), "web from " + host6.String()},
+		{"the host's loopback", "host", at(loop4, 8080), "web from " + gw4.String()},
+		{"the host to the container", "host", at(web.IPv4, 80), "web from " + gw4.String()},
+		{"the host to the container, IPv6", "host", at(web.IPv6, 80), "web from " + gw6.String()},
+		{"another container by the published port, IPv4", "other", at(host4, 8080), "web from " + gw4.String()},
+		{"another container by the published port, IPv6", "other", at(host6, 8080), "web from " + gw6.String()},
+		{"another container by the gateway's address", "other", at(gw4, 8080), "web from " + gw4.String()},
+		{"another container by the bridge, IPv4", "other", at(web.IPv4, 80), "web from " + other.IPv4.String()},
+		{"another container by the bridge, IPv6", "other", at(web.IPv6, 80), "web from " + other.IPv6.String()},
+		{"the container itself by its published port, IPv4", "web", at(host4, 8080), "web from " + gw4.String()},
+		{"the container itself by its published port, IPv6", "web", at(host6, 8080), "web from " + gw6.String()},
+		{"the container to the outside, IPv4", "web", at(client4, 80), "client from 192.0.2.1"},
+		{"the container to the outside, IPv6", "web", at(client6, 80), "client from 2001:db8:1::1"},
+	} {
+		ns := map[string]int{"client": int(l.client), "host": int(l.host), "web": int(inWeb), "other": int(inOther)}[c.from]
+		for _, network := range []string{"tcp", "udp"} {
+			t.Run(c.name+"/"+network, func(t *testing.T) {
+				got, err := ask(t.Context(), handle(ns), network, c.to)
+				if err != nil || got != c.want {
+					t.Errorf("answer %q, %v; want %q", got, err, c.want)
+				}
+			})
+		}
+	}
+
+	t.Run("range", func(t *testing.T) {
+		got, err := ask(t.Context(), l.client, "tcp", at(host4, 40001))
+		if want := "second of the range from 192.0.2.9"; err != nil || got != want {
+			t.Errorf("answer %q, %v; want %q", got, err, want)
+		}
+	})
+	t.Run("IPv6 loopback is refused", func(t *testing.T) {
+		if got, err := ask(t.Context(), l.host, "tcp", at(loop6, 8080)); !errors.Is(err, syscall.ECONNREFUSED) {
+			t.Errorf("answer %q, %v; want it refused", got, err)
+		}
+	})
+}
+
+// Ports that are not published stay closed to other hosts that know the way to the pool, and the host's loopback is
+// closed to containers, although the bridge routes to it.
+func TestGuards(t *testing.T) {
+	l := newLab(t, func(c *Config) { c.BlockIMDS = true })
+	l.ensure(t)
+	web := l.attached(t, "web")
+	trusted := l.endpoint(t, "trusted")
+	trusted.AllowIMDS = true
+	if err := l.net.Attach(t.Context(), trusted); err != nil {
+		t.Fatal(err)
+	}
+	inWeb, inTrusted := l.inside(t, "web"), l.inside(t, "trusted")
+	serve(t, inWeb, "web", 80)
+	serve(t, l.host, "host", 81)
+	serve(t, l.client, "instance metadata", 80)
+	imds4, imds6 := imds()
+	command(t, l.client, "ip", "addr", "add", imds4.String()+"/32", "dev", "lo")
+	command(t, l.client, "ip", "addr", "add", imds6.String()+"/128", "dev", "lo")
+	command(t, l.client, "ip", "route", "add", l.net.cfg.Pool.IPv4.String(), "via", host4.String())
+	command(t, l.client, "ip", "-6", "route", "add", l.net.cfg.Pool.IPv6.String(), "via", host6.String())
+
+	for _, to := range []netip.Addr{web.IPv4, web.IPv6} {
+		unanswered(t, "another host, of what is not published", l.client, "tcp", at(to, 80))
+	}
+	command(t, l.host, "nft", "flush", "chain", "inet", "berth", "forward")
+	for _, to := range []netip.Addr{web.IPv4, web.IPv6} {
+		if got, err := ask(t.Context(), l.client, "tcp", at(to, 80)); err != nil {
+			t.Errorf("without the guard: %q, %v; the test proves nothing", got, err)
+		}
+	}
+	l.ensure(t)
+
+	// The container turns its own loopback off, so that packets for 127.0.0.1 leave for the bridge.
+	command(t, inWeb, "sysctl", "-qw", "net.ipv4.conf.eth0.route_localnet=1")
+	command(t, inWeb, "ip", "rule", "add", "pref", "0", "to", "127.0.0.0/8", "lookup", "77")
+	command(t, inWeb, "ip", "route", "add", "127.0.0.0/8", "via", gateway4(l), "dev", "eth0", "src", web.IPv4.String(), "table", "77")
+	command(t, inWeb, "ip", "rule", "add", "pref", "10", "lookup", "local")
+	command(t, inWeb, "ip", "rule", "del", "pref", "0", "lookup", "local")
+	unanswered(t, "a container, of the host's loopback", inWeb, "tcp", at(loop4, 81))
+	// It was our rule that dropped it, and nothing on the way.
+	command(t, l.host, "nft", "flush", "chain", "inet", "berth", "input")
+	if got, err := ask(t.Context(), inWeb, "tcp", at(loop4, 81)); err != nil {
+		t.Errorf("without the guard: %q, %v; the test proves nothing", got, err)
+	}
+
+	for _, to := range []netip.Addr{imds4, imds6} {
+		if got, err := ask(t.Context(), inWeb, "tcp", at(to, 80)); err == nil {
+			t.Errorf("a container reached %v: %q", to, got)
+		}
+		if _, err := ask(t.Context(), inTrusted, "tcp", at(to, 80)); err != nil {
+			t.Errorf("a container that may reach %v cannot: %v", to, err)
+		}
+	}
+}
+
+// An address tells who is calling: a container that takes another's gets no answer.
+func TestSourceAddressesAreChecked(t *testing.T) {
+	l := newLab(t, nil)
+	l.ensure(t)
+	l.attached(t, "thief")
+	victim := l.attached(t, "victim")
+	serve(t, l.host, "host", 81)
+	inThief := l.inside(t, "thief")
+	gw4, gw6 := l.net.cfg.Pool.Gateway()
+	for _, to := range []netip.Addr{gw4, gw6} {
+		if got, err := ask(t.Context(), inThief, "udp", at(to, 81)); err != nil {
+			t.Fatalf("with its own address: %q, %v", got, err)
+		}
+	}
+	// The victim is away, so that only the guard keeps the thief from being it.
+	command(t, l.host, "ip", "link", "set", linkName(victim.ID), "down")
+	command(t, inThief, "ip", "addr", "add", victim.IPv4.String()+"/20", "dev", "eth0")
+	command(t, inThief, "ip", "addr", "add", victim.IPv6.String()+"/64", "dev", "eth0", "nodad")
+	for _, c := range []struct{ to, from netip.Addr }{{gw4, victim.IPv4}, {gw6, victim.IPv6}} {
+		if got, err := request(t.Context(), inThief, silence, "udp", at(c.to, 81), at(c.from, 0)); err == nil {
+			t.Errorf("with the address of another container: %q", got)
+		}
+	}
+	command(t, l.host, "nft", "flush", "chain", "bridge", "berth", "prerouting")
+	if got, err := ask(t.Context(), inThief, "udp", at(gw4, 81), at(victim.IPv4, 0)); err != nil {
+		t.Errorf("without the guard: %q, %v; the test proves nothing", got, err)
+	}
+}
+
+func TestTaskMetadataAddress(t *testing.T) {
+	for _, listen := range []string{"127.0.0.1:51679", "169.254.170.2:51679"} {
+		t.Run(listen, func(t *testing.T) {
+			l := newLab(t, func(c *Config) { c.TMDS = netip.MustParseAddrPort(listen) })
+			l.ensure(t)
+			web := l.attached(t, "web")
+			serve(t, l.host, "agent", 51679)
+			tmds := at(metadataAddress(), 80)
+			got, err := ask(t.Context(), l.inside(t, "web"), "tcp", tmds)
+			if want := "agent from " + web.IPv4.String(); err != nil || got != want {
+				t.Errorf("from a container: %q, %v; want %q", got, err, want)
+			}
+			got, err = ask(t.Context(), l.host, "tcp", tmds)
+			if err != nil || !strings.HasPrefix(got, "agent from ") {
+				t.Errorf("from the host: %q, %v", got, err)
+			}
+			command(t, l.client, "ip", "route", "add", metadataAddress().String(), "via", host4.String())
+			for _, port := range []uint16{80, 51679} {
+				unanswered(t, "from another host", l.client, "tcp", at(metadataAddress(), port))
+			}
+			command(t, l.host, "nft", "flush", "chain", "inet", "berth", "input")
+			if got, err := ask(t.Context(), l.client, "tcp", at(metadataAddress(), 51679)); err != nil {
+				t.Errorf("without the guard: %q, %v; the test proves nothing", got, err)
+			}
+		})
+	}
+}
+
+func TestOnePortForTwo(t *testing.T) {
+	l := newLab(t, nil)
+	l.ensure(t)
+	port := ipam.Publish{Protocol: ipam.TCP, HostPort: 8080, ContainerPort: 80}
+	l.attached(t, "first", port)
+	before := l.state(t)
+	second := l.endpoint(t, "second", ipam.Publish{Protocol: ipam.TCP, HostPort: 9090, ContainerPort: 80}, port)
+	if err := l.net.Attach(t.Context(), second); !errors.Is(err, ErrPortTaken) {
+		t.Fatalf("error %v, want ErrPortTaken", err)
+	}
+	if err := l.net.Detach(t.Context(), second); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(before, l.state(t)); diff != "" {
+		t.Errorf("the failed endpoint left something, or took something of the first:\n%s", diff)
+	}
+	serve(t, l.inside(t, "first"), "first", 80)
+	if got, err := ask(t.Context(), l.client, "tcp", at(host4, 8080)); err != nil {
+		t.Errorf("the first is no longer reachable: %q, %v", got, err)
+	}
+}
+
+// Everything may be done twice, in any state, and what was made can be removed to the last trace.
+func TestIdempotentAndClean(t *testing.T) {
+	l := newLab(t, nil)
+	l.ensure(t)
+	if s := l.state(t); len(s) != 0 {
+		t.Fatalf("before anything is attached there is %q", s)
+	}
+	rules := tableText(t, l)
+	published := []ipam.Publish{{Protocol: ipam.TCP, HostPort: 8080, ContainerPort: 80}, {Protocol: ipam.UDP, HostPort: 53, ContainerPort: 53}}
+	web := l.attached(t, "web", published...)
+	made := l.state(t)
+	l.ensure(t)
+	l.attached(t, "web", published...)
+	if diff := cmp.Diff(made, l.state(t)); diff != "" {
+		t.Errorf("the second time changed something:\n%s", diff)
+	}
+	for range 2 {
+		if err := l.net.Detach(t.Context(), web); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s := l.state(t); len(s) != 0 {
+		t.Errorf("Detach left %q", s)
+	}
+	if diff := cmp.Diff(rules, tableText(t, l)); diff != "" {
+		t.Errorf("tables are not as they were:\n%s", diff)
+	}
+
+	// Half of it gone already, or everything.
+	for _, damage := range [][]string{
+		{"ip", "link", "del", linkName("web")},
+		{"nft", "delete", "table", "inet", "berth"},
+		{"ip", "link", "del", "berth0"},
+	} {
+		l.ensure(t)
+		l.attached(t, "web", published...)
+		command(t, l.host, damage[0], damage[1:]...)
+		if err := l.net.Detach(t.Context(), web); err != nil {
+			t.Errorf("Detach after %q: %v", damage, err)
+		}
+		l.ensure(t)
+		if s := l.state(t); len(s) != 0 {
+			t.Errorf("Detach after %q left %q", damage, s)
+		}
+	}
+}
+
+func TestNoAddresses(t *testing.T) {
+	l := newLab(t, nil)
+	l.ensure(t)
+	e := ipam.Endpoint{ID: "none"}
+	for range 2 {
+		if err := l.net.Attach(t.Context(), e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out := command(t, l.inside(t, "none"), "ip", "-o", "link")
+	if strings.Count(out, "\n") != 1 || !strings.Contains(out, "lo: <LOOPBACK,UP") {
+		t.Errorf("links of the namespace:\n%s", out)
+	}
+	if removed, err := l.net.Sync(t.Context(), ipam.Plan{e}); err != nil || len(removed) != 0 {
+		t.Errorf("Sync removed %q, %v", removed, err)
+	}
+	if err := l.net.Detach(t.Context(), e); err != nil {
+		t.Fatal(err)
+	}
+	if s := l.state(t); len(s) != 0 {
+		t.Errorf("Detach left %q", s)
+	}
+}
+
+// After a restart the plan is true again, whatever happened meanwhile, and connections are not disturbed.
+func TestSync(t *testing.T) {
+	l := newLab(t, nil)
+	l.ensure(t)
+	keep := l.attached(t, "keep", ipam.Publish{Protocol: ipam.TCP, HostPort: 8080, ContainerPort: 80})
+	stray := l.attached(t, "stray", ipam.Publish{Protocol: ipam.TCP, HostPort: 9090, ContainerPort: 80})
+	cut := l.attached(t, "cut", ipam.Publish{Protocol: ipam.TCP, HostPort: 7070, ContainerPort: 80})
+	lost := l.endpoint(t, "lost", ipam.Publish{Protocol: ipam.TCP, HostPort: 6060, ContainerPort: 80})
+	want := ipam.Plan{keep, cut, lost}
+	serve(t, l.inside(t, "keep"), "keep", 80)
+	serve(t, l.inside(t, "cut"), "cut", 80)
+	command(t, l.host, "ip", "link", "set", linkName("cut"), "nomaster")
+	command(t, l.host, "nft", "delete", "element", "inet", "berth", "publish4", "{ tcp . 7070 }")
+	command(t, l.host, "nft", "add", "element", "inet", "berth", "publish4", "{ tcp . 6060 : "+stray.IPv4.String()+" . 80 }")
+
+	removed, err := l.net.Sync(t.Context(), want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range []string{"publish4 9090/tcp", "publish6 9090/tcp", "publish4 6060/tcp", "link " + linkName("stray"), "network namespace stray"} {
+		if !slices.Contains(removed, r) {
+			t.Errorf("Sync did not remove %s, but %q", r, removed)
+		}
+	}
+	serve(t, l.inside(t, "lost"), "lost", 80)
+	for port, name := range map[uint16]string{8080: "keep", 7070: "cut", 6060: "lost"} {
+		got, err := ask(t.Context(), l.client, "tcp", at(host4, port))
+		if err != nil || !strings.HasPrefix(got, name+" from") {
+			t.Errorf("%s on port %d: %q, %v", name, port, got, err)
+		}
+	}
+	again, err := l.net.Sync(t.Context(), want)
+	if err != nil || len(again) != 0 {
+		t.Errorf("the second Sync removed %q, %v", again, err)
+	}
+	// The whole table flushed away, as by a careless firewall script.
+	command(t, l.host, "nft", "flush", "ruleset")
+	l.ensure(t)
+	if _, err := l.net.Sync(t.Context(), want); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := ask(t.Context(), l.client, "tcp", at(host6, 8080)); err != nil {
+		t.Errorf("after the table was flushed: %q, %v", got, err)
+	}
+	if _, err := l.net.Sync(t.Context(), ipam.Plan{keep, keep}); !errors.Is(err, ipam.ErrBadPlan) {
+		t.Errorf("a plan with a container twice: %v, want ErrBadPlan", err)
+	}
+	if _, err := l.net.Sync(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	if s := l.state(t); len(s) != 0 {
+		t.Errorf("an empty plan left %q", s)
+	}
+}
+
+// A UDP client that does not stop sending finds the new container behind the port, although the kernel remembers where
+// it sent to before.
+func TestUDPFlowsFollowThePort(t *testing.T) {
+	l := newLab(t, nil)
+	l.ensure(t)
+	port := ipam.Publish{Protocol: ipam.UDP, HostPort: 5353, ContainerPort: 53}
+	from := at(client4, 6000)
+	to := at(host4, 5353)
+	if got, err := request(t.Context(), l.client, silence, "udp", to, from); err == nil {
+		t.Fatalf("nobody serves yet, but: %q", got)
+	}
+	for _, name := range []string{"old", "new"} {
+		e := l.attached(t, name, port)
+		serve(t, l.inside(t, name), name, 53)
+		if got, err := ask(t.Context(), l.client, "udp", to, from); err != nil || got != name+" from 192.0.2.9" {
+			t.Errorf("answer %q, %v; want one of %s", got, err, name)
+		}
+		if err := l.net.Detach(t.Context(), e); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestManyAtOnce(t *testing.T) {
+	l := newLab(t, nil)
+	l.ensure(t)
+	const many = 20
+	plan := make(ipam.Plan, many)
+	for i := range plan {
+		plan[i] = l.endpoint(t, fmt.Sprintf("c%d", i), ipam.Publish{Protocol: ipam.TCP, HostPort: uint16(8000 + i), ContainerPort: 80})
+	}
+	each := func(do func(ipam.Endpoint) error) {
+		var wg sync.WaitGroup
+		for _, e := range plan {
+			wg.Go(func() {
+				if err := do(e); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+	}
+	each(func(e ipam.Endpoint) error { return l.net.Attach(t.Context(), e) })
+	if removed, err := l.net.Sync(t.Context(), plan); err != nil || len(removed) != 0 {
+		t.Errorf("Sync after attaching removed %q, %v", removed, err)
+	}
+	serve(t, l.inside(t, "c13"), "c13", 80)
+	if got, err := ask(t.Context(), l.client, "tcp", at(host4, 8013)); err != nil || got != "c13 from 192.0.2.9" {
+		t.Errorf("answer %q, %v", got, err)
+	}
+	each(func(e ipam.Endpoint) error { return l.net.Detach(t.Context(), e) })
+	if s := l.state(t); len(s) != 0 {
+		t.Errorf("Detach left %q", s)
+	}
+}
+
+func TestOverlapIsRefused(t *testing.T) {
+	l := newLab(t, nil)
+	command(t, l.host, "ip", "route", "add", "172.29.4.0/24", "via", client4.String())
+	before := command(t, l.host, "nft", "list", "ruleset") + command(t, l.host, "ip", "link")
+	err := l.net.Ensure(t.Context())
+	overlap, ok := errors.AsType[*ipam.OverlapError](err)
+	if !ok || overlap.Route.Prefix.String() != "172.29.4.0/24" || overlap.Route.Device != "up0" {
+		t.Fatalf("error %v, want the route to 172.29.4.0/24", err)
+	}
+	if after := command(t, l.host, "nft", "list", "ruleset") + command(t, l.host, "ip", "link"); before != after {
+		t.Errorf("a refused pool changed the host:\n%s", cmp.Diff(before, after))
+	}
+}
+
+// What others have on the host is as it was, and what is in our way is found.
+func TestForeignRulesStay(t *testing.T) {
+	l := newLab(t, nil)
+	command(t, l.host, "nft", "add table ip theirs { chain forward { type filter hook forward priority 0; policy drop; }; }")
+	theirs := command(t, l.host, "nft", "list", "table", "ip", "theirs")
+	l.ensure(t)
+	e := l.attached(t, "web", ipam.Publish{Protocol: ipam.TCP, HostPort: 8080, ContainerPort: 80})
+	problems, err := l.net.Check(t.Context())
+	if err != nil || len(problems) != 1 || !strings.Contains(problems[0].What, "table ip theirs") {
+		t.Errorf("Check found %q, %v; want their table", problems, err)
+	}
+	if err := l.net.Detach(t.Context(), e); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.net.Sync(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	if got := command(t, l.host, "nft", "list", "table", "ip", "theirs"); got != theirs {
+		t.Errorf("their table changed:\n%s", cmp.Diff(theirs, got))
+	}
+}
+
+func TestCheck(t *testing.T) {
+	l := newLab(t, nil)
+	check := func() []Problem {
+		t.Helper()
+		problems, err := l.net.Check(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return problems
+	}
+	command(t, l.host, "sysctl", "-qw", "net.ipv4.ip_forward=0", "net.ipv6.conf.all.forwarding=0")
+	if got := check(); len(got) != 4 {
+		t.Errorf("before Ensure: %q; want bridge, table and two settings", got)
+	}
+	l.ensure(t)
+	if got := check(); len(got) != 0 {
+		t.Errorf("after Ensure: %q", got)
+	}
+	command(t, l.host, "sysctl", "-qw", "net.ipv4.ip_forward=0")
+	command(t, l.host, "ip", "route", "add", "172.29.4.0/24", "via", client4.String())
+	if got := check(); len(got) != 2 {
+		t.Errorf("with forwarding off and a route in the way: %q", got)
+	}
+}
+
+// A host that learns its IPv6 default route from a router keeps learning when forwarding is switched on.
+func TestRouterAdvertisementsAreKept(t *testing.T) {
+	l := newLab(t, nil)
+	command(t, l.host, "sysctl", "-qw", "net.ipv6.conf.all.forwarding=0", "net.ipv6.conf.up0.accept_ra=1", "net.ipv6.conf.lo.accept_ra=0")
+	l.ensure(t)
+	got := command(t, l.host, "sysctl", "-n", "net.ipv6.conf.all.forwarding", "net.ipv6.conf.up0.accept_ra", "net.ipv6.conf.lo.accept_ra")
+	if got != "1\n2\n0\n" {
+		t.Errorf("forwarding, accept_ra of up0 and of lo are %q", got)
+	}
+}
+
+// The pool changed between two starts: the bridge has the new addresses only, and the same hardware address.
+func TestPoolChange(t *testing.T) {
+	l := newLab(t, nil)
+	l.ensure(t)
+	mac := func() string {
+		link, err := l.net.nl.LinkByName("berth0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return link.Attrs().HardwareAddr.String()
+	}
+	before := mac()
+	l.net.cfg.Pool = ipam.Pool{IPv4: netip.MustParsePrefix("10.77.0.0/24")}
+	l.ensure(t)
+	link, err := l.net.nl.LinkByName("berth0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addrs, err := l.net.nl.AddrList(link, netlink.FAMILY_ALL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, a := range addrs {
+		if a.Scope != unix.RT_SCOPE_LINK {
+			got = append(got, a.IPNet.String())
+		}
+	}
+	if diff := cmp.Diff([]string{"10.77.0.1/24"}, got); diff != "" {
+		t.Errorf("addresses of the bridge:\n%s", diff)
+	}
+	if after := mac(); after != before {
+		t.Errorf("hardware address %s became %s", before, after)
+	}
+}
+
+// The rules as nft prints them.
+func TestTableText(t *testing.T) {
+	l := newLab(t, func(c *Config) {
+		c.BlockIMDS = true
+		c.TMDS = netip.MustParseAddrPort("127.0.0.1:51679")
+	})
+	l.ensure(t)
+	got := tableText(t, l)
+	want, err := os.ReadFile("testdata/tables.nft")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("tables differ from testdata/tables.nft:\n%s", diff)
+	}
+}
+
+func tableText(t *testing.T, l *lab) string {
+	t.Helper()
+	return command(t, l.host, "nft", "list", "table", "inet", "berth") + command(t, l.host, "nft", "list", "table", "bridge", "berth")
+}
+
+func gateway4(l *lab) string {
+	gw, _ := l.net.cfg.Pool.Gateway()
+	return gw.String()
+}
+
+// command runs a tool in a namespace.
+func command(t *testing.T, ns handle, name string, args ...string) string {
+	t.Helper()
+	if _, err := exec.LookPath(name); err != nil {
+		t.Skipf("needs %s: %v", name, err)
+	}
+	var out []byte
+	err := within(ns, func() (err error) {
+		out, err = exec.CommandContext(t.Context(), name, args...).CombinedOutput()
+		return err
+	})
+	if err != nil {
+		t.Fatalf("%s %q: %v\n%s", name, args, err, out)
+	}
+	return string(out)
+}
+
+func BenchmarkAttach(b *testing.B) {
+	l := newLab(b, nil)
+	l.ensure(b)
+	var attached []ipam.Endpoint
+	i := 0
+	for b.Loop() {
+		e := l.endpoint(b, fmt.Sprintf("c%d", i), ipam.Publish{Protocol: ipam.TCP, HostPort: uint16(20000 + i), ContainerPort: 80})
+		if err := l.net.Attach(b.Context(), e); err != nil {
+			b.Fatal(err)
+		}
+		attached = append(attached, e)
+		i++
+		if len(attached) == 200 {
+			b.StopTimer()
+			for _, e := range attached {
+				if err := l.net.Detach(b.Context(), e); err != nil {
+					b.Fatal(err)
+				}
+			}
+			attached = attached[:0]
+			b.StartTimer()
+		}
+	}
+}
+
+func BenchmarkAttachDetach(b *testing.B) {
+	l := newLab(b, nil)
+	l.ensure(b)
+	e := l.endpoint(b, "web", ipam.Publish{Protocol: ipam.TCP, HostPort: 8080, ContainerPort: 80})
+	for b.Loop() {
+		if err := l.net.Attach(b.Context(), e); err != nil {
+			b.Fatal(err)
+		}
+		if err := l.net.Detach(b.Context(), e); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
