@@ -410,3 +410,23 @@ func factTime(f Fact) time.Time {
 	}
 	return time.Time{}
 }
+
+// Desired is what the task is meant to be: RUNNING, or STOPPED once it is to
+// end.
+func (m *Machine) Desired() ReportStatus {
+	if m.stopping() {
+		return ReportStopped
+	}
+	return ReportRunning
+}
+
+// Settled names the containers that have come to their end.
+func (m *Machine) Settled() map[string]bool {
+	settled := map[string]bool{}
+	for i := range m.state.Containers {
+		if m.settled(&m.state.Containers[i]) {
+			settled[m.state.Containers[i].Name] = true
+		}
+	}
+	return settled
+}

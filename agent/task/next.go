@@ -49,7 +49,7 @@ func (m *Machine) nextContainer(work []Work, c *ContainerState) []Work {
 	if m.unwanted(c) {
 		return m.nextStop(work, c)
 	}
-	if !m.state.Prepared {
+	if !m.state.Admitted {
 		return work
 	}
 	switch c.Phase {
@@ -58,7 +58,7 @@ func (m *Machine) nextContainer(work []Work, c *ContainerState) []Work {
 			work = append(work, Pull{c.Name})
 		}
 	case PhasePulled:
-		if m.ready(c) && m.fly(c.Name, flightCreate) {
+		if m.state.Prepared && m.ready(c) && m.fly(c.Name, flightCreate) {
 			work = append(work, Create{c.Name})
 		}
 	case PhaseCreated:

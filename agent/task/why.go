@@ -47,7 +47,7 @@ func (m *Machine) whyContainer(c *ContainerState, now time.Time) string {
 	case c.Phase == PhaseRunning || !m.state.Admitted:
 		return ""
 	case !m.state.Prepared:
-		return "waits for the task's cgroup"
+		return "waits for the task's cgroup and network"
 	}
 	for _, dep := range m.definition(c.Name).DependsOn {
 		if other := m.find(dep.Container); other != nil && !m.fulfilled(other, dep.Condition) {

@@ -16,7 +16,8 @@ type (
 	Admit struct{}
 	// CancelAdmit: the task does not want to be admitted any more.
 	CancelAdmit struct{}
-	// Prepare: make what the containers share; answer Prepared or Refused.
+	// Prepare: make the cgroup and the network; answer Prepared or Refused. Images
+	// are pulled meanwhile.
 	Prepare struct{}
 	// Report: tell ECS. It belongs into the transaction of Persist.
 	Report struct{ Change Change }

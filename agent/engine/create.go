@@ -1,0 +1,183 @@
+package engine
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/berthd/berth/agent/task"
+	"github.com/berthd/berth/ipam"
+	"github.com/berthd/berth/runtime/container"
+)
+
+// Labels that the engine puts on every container, beside those that ECS sends.
+const (
+	LabelTask      = "berth.task"
+	LabelTaskARN   = "berth.task-arn"
+	LabelContainer = "berth.container"
+)
+
+// create makes the container, without starting it.
+func (r *runner) create(ctx context.Context, name string, image container.Image, endpoints map[string]ipam.Endpoint) {
+	e := r.engine
+	if !e.acquire(ctx) {
+		return
+	}
+	defer e.releaseStart()
+	ctx, cancel := context.WithTimeoutCause(ctx, e.config.CreateTimeout, timeoutError("created", e.config.CreateTimeout))
+	defer cancel()
+	d := &r.view.Load().State.Definition
+	c := r.definition(name)
+	image, err := r.imageOf(ctx, c, image)
+	var spec container.Spec
+	if err == nil {
+		spec, err = e.spec(ctx, d, c, image, endpoints)
+	}
+	if err == nil {
+		err = e.runtime.Create(ctx, spec)
+	}
+	switch {
+	case err == nil:
+		r.tell(task.Created{Container: name, RuntimeID: spec.ID, Bindings: bindings(endpoints[name])})
+	case e.ctx().Err() != nil:
+		// The agent ends; the next one creates.
+	default:
+		r.log.Warn("cannot create container", zap.String("container", name), zap.Error(err))
+		r.tell(task.CreateFailed{Container: name, Failure: failure(err, container.KindCreate), At: time.Now()})
+	}
+}
+
+// imageOf is the image to create from. An agent that was restarted since the
+// pull asks the runtime for it again.
+func (r *runner) imageOf(ctx context.Context, c *task.Container, image container.Image) (container.Image, error) {
+	if image.Ref != "" {
+		return image, nil
+	}
+	return r.engine.runtime.Pull(ctx, container.PullRequest{Ref: c.Image, Policy: container.PullPreferCached}, nil)
+}
+
+// start starts the container.
+func (r *runner) start(ctx context.Context, name string) {
+	e := r.engine
+	if !e.acquire(ctx) {
+		return
+	}
+	defer e.releaseStart()
+	ctx, cancel := context.WithTimeoutCause(ctx, e.config.StartTimeout, timeoutError("started", e.config.StartTimeout))
+	defer cancel()
+	t := r.view.Load()
+	status, err := e.runtime.Start(ctx, t.ContainerID(name))
+	switch {
+	case err == nil:
+		at := status.StartedAt
+		if at.IsZero() {
+			at = time.Now()
+		}
+		facts := []task.Fact{task.Started{Container: name, At: at}}
+		if status.Exit != nil {
+			facts = append(facts, task.Exited{Container: name, Exit: *status.Exit})
+		}
+		r.tell(facts...)
+	case e.ctx().Err() != nil:
+		// The agent ends; the next one looks whether the container runs.
+	default:
+		r.log.Warn("cannot start container", zap.String("container", name), zap.Error(err))
+		r.tell(task.StartFailed{Container: name, Failure: failure(err, container.KindStart), At: time.Now()})
+	}
+}
+
+// timeoutError is what ECS is told when the runtime does not answer.
+func timeoutError(state string, after time.Duration) error {
+	return container.Errorf(container.KindTimeout, "Could not transition to %s; timed out after waiting %s", state, after)
+}
+
+// acquire waits for a place among the containers being started.
+func (e *Engine) acquire(ctx context.Context) bool {
+	select {
+	case e.starts <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func (e *Engine) releaseStart() { <-e.starts }
+
+// spec completes the container's spec with what is only known on the host.
+func (e *Engine) spec(ctx context.Context, d *task.Definition, c *task.Container, image container.Image, endpoints map[string]ipam.Endpoint) (container.Spec, error) {
+	id := RuntimeID(d.ARN, c.Name)
+	spec := c.Spec
+	spec.ID, spec.Group = id, d.ID
+	spec.Image, spec.Digest = c.Image, image.Digest
+	spec.Labels = labels(d, c)
+	spec.Process.Env = e.environment(c, image)
+	spec.Mounts = slices.Clone(spec.Mounts)
+	if endpoint, own := endpoints[c.Name]; own {
+		spec.NetNS = e.config.Network.NetNS(endpoint.ID)
+	}
+	if spec.Limits.Memory == 0 && e.config.TaskMemoryLimitInContainers && !e.config.NoTaskLimits {
+		spec.Limits.Memory = d.Memory << 20
+	}
+	var err error
+	// The cgroup exists; asking again is how its name is known after a restart.
+	if spec.CgroupParent, err = e.config.Cgroups.Create(ctx, e.cgroup(d)); err != nil {
+		return spec, err
+	}
+	mounts, err := e.config.Network.Files(ctx, files(d, c, endpoints))
+	if err != nil {
+		return spec, err
+	}
+	spec.Mounts = append(mounts, spec.Mounts...)
+	spec.IO, err = e.config.Logs.Open(ctx, LogStream{
+		ID: id, Task: d.ID, Name: c.Name, Driver: c.Log.Driver, Options: c.Log.Options,
+		Labels: spec.Labels, Terminal: spec.Process.Terminal,
+	})
+	return spec, err
+}
+
+func labels(d *task.Definition, c *task.Container) map[string]string {
+	all := map[string]string{LabelTask: d.ID, LabelTaskARN: d.ARN, LabelContainer: c.Name}
+	for k, v := range c.Spec.Labels {
+		all[k] = v
+	}
+	return all
+}
+
+// environment adds the region where neither the task nor the image has one
+// (spec/task-engine.md §6, step 9).
+func (e *Engine) environment(c *task.Container, image container.Image) []string {
+	env := slices.Clone(c.Spec.Process.Env)
+	if !c.EnvironmentWithoutRegion || e.config.Region == "" || slices.ContainsFunc(image.Env, isRegion) {
+		return env
+	}
+	return append(env, "AWS_REGION="+e.config.Region, "AWS_DEFAULT_REGION="+e.config.Region)
+}
+
+func isRegion(entry string) bool {
+	return strings.HasPrefix(entry, "AWS_REGION=") || strings.HasPrefix(entry, "AWS_DEFAULT_REGION=")
+}
+
+// files says what a container's hosts, resolv.conf and hostname hold: its own
+// extra hosts, and the addresses of the containers it links to.
+func files(d *task.Definition, c *task.Container, endpoints map[string]ipam.Endpoint) Files {
+	f := Files{
+		ID: RuntimeID(d.ARN, c.Name), Hostname: c.Spec.Process.Hostname, Domainname: c.Spec.Process.Domainname,
+		HostNetwork: d.Network == task.NetworkHost, Addresses: endpoints[c.Name].Addresses,
+		Hosts: slices.Clone(c.Hosts), DNS: c.DNS, DNSSearch: c.DNSSearch, DNSOptions: c.DNSOptions,
+	}
+	for _, link := range c.Links {
+		a := endpoints[link.Container].Addresses
+		for _, name := range slices.Compact([]string{link.Alias, link.Container}) {
+			if a.IPv4.IsValid() {
+				f.Hosts = append(f.Hosts, task.Host{Name: name, Address: a.IPv4.String()})
+			}
+			if a.IPv6.IsValid() {
+				f.Hosts = append(f.Hosts, task.Host{Name: name, Address: a.IPv6.String()})
+			}
+		}
+	}
+	return f
+}

@@ -1,0 +1,170 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/berthd/berth/agent/task"
+	"github.com/berthd/berth/ipam"
+	"github.com/berthd/berth/runtime/container"
+)
+
+// retryPause is the pause before a failed signal, release or removal is tried
+// again.
+const retryPause = time.Second
+
+// logsPatience bounds the wait until a container's last lines are written.
+const logsPatience = 10 * time.Second
+
+// signal sends the stop signal, or SIGKILL to every process.
+func (r *runner) signal(ctx context.Context, name string, kill bool) {
+	t := r.view.Load()
+	number := syscall.SIGKILL
+	if !kill {
+		number = r.stopSignal(ctx, t, name)
+	}
+	id := t.ContainerID(name)
+	err := r.engine.runtime.Signal(ctx, id, number, kill)
+	switch {
+	case err == nil:
+		r.tell(task.Signalled{Container: name, Kill: kill, At: time.Now()})
+	case ctx.Err() != nil:
+		// The agent ends; the next one signals again.
+	case errors.Is(err, container.ErrNotRunning), errors.Is(err, container.ErrNotFound):
+		r.engine.look(ctx, id)
+		r.tell(task.Signalled{Container: name, Kill: kill, At: time.Now()})
+	default:
+		r.log.Warn("cannot signal container", zap.String("container", name), zap.Error(err))
+		if pause(ctx, retryPause) {
+			r.tell(task.SignalFailed{Container: name})
+		}
+	}
+}
+
+// stopSignal is the task definition's, else the image's, else SIGTERM.
+func (r *runner) stopSignal(ctx context.Context, t *Task, name string) syscall.Signal {
+	d := &t.State.Definition
+	for i := range d.Containers {
+		c := &d.Containers[i]
+		if c.Name != name {
+			continue
+		}
+		if n, ok := parseSignal(c.Spec.Process.StopSignal); ok {
+			return n
+		}
+		image, err := r.engine.runtime.Pull(ctx, container.PullRequest{Ref: c.Image, Policy: container.PullPreferCached}, nil)
+		if err == nil {
+			if n, ok := parseSignal(image.StopSignal); ok {
+				return n
+			}
+		}
+	}
+	return syscall.SIGTERM
+}
+
+// parseSignal reads "SIGQUIT", "QUIT", "3" or "RTMIN+3".
+func parseSignal(s string) (syscall.Signal, bool) {
+	s = strings.TrimPrefix(strings.ToUpper(strings.TrimSpace(s)), "SIG")
+	if n, err := strconv.Atoi(s); err == nil && n > 0 && n <= 64 {
+		return syscall.Signal(n), true
+	}
+	if offset, ok := strings.CutPrefix(s, "RTMIN+"); ok {
+		if n, err := strconv.Atoi(offset); err == nil && n >= 0 && n <= 30 {
+			return syscall.Signal(34 + n), true
+		}
+	}
+	n, ok := signalNumbers()[s]
+	return n, ok
+}
+
+// signalNumbers are the signals an image may name.
+func signalNumbers() map[string]syscall.Signal {
+	return map[string]syscall.Signal{
+		"HUP": syscall.SIGHUP, "INT": syscall.SIGINT, "QUIT": syscall.SIGQUIT, "ABRT": syscall.SIGABRT,
+		"KILL": syscall.SIGKILL, "USR1": syscall.SIGUSR1, "USR2": syscall.SIGUSR2, "ALRM": syscall.SIGALRM,
+		"TERM": syscall.SIGTERM, "CONT": syscall.SIGCONT, "STOP": syscall.SIGSTOP, "TSTP": syscall.SIGTSTP,
+		"WINCH": syscall.SIGWINCH, "PWR": syscall.SIGPWR, "POLL": syscall.SIGPOLL, "IO": syscall.SIGIO,
+		"RTMIN": syscall.Signal(34), "RTMAX": syscall.Signal(64),
+	}
+}
+
+// closeLogs ends a stopped container's streams once its last lines are written.
+func (r *runner) closeLogs(ctx context.Context, name string) {
+	ctx, cancel := context.WithTimeoutCause(ctx, logsPatience, errors.New("the log process did not finish in time"))
+	defer cancel()
+	t := r.view.Load()
+	if err := r.engine.config.Logs.Close(ctx, t.ContainerID(name)); err != nil && r.engine.ctx().Err() == nil {
+		r.log.Warn("cannot close the container's log", zap.String("container", name), zap.Error(err))
+	}
+}
+
+// release gives back the network, ports, addresses and accounting of a stopped
+// task, and tries until it can.
+func (r *runner) release(ctx context.Context, endpoints map[string]ipam.Endpoint) {
+	e := r.engine
+	for _, endpoint := range endpoints {
+		r.insist(ctx, "cannot take the container's network away", func() error { return e.config.Network.Detach(ctx, endpoint) })
+	}
+	if ctx.Err() != nil {
+		return
+	}
+	e.unlease(&r.view.Load().State.Definition)
+	e.admission.release(r.id)
+	r.tell(task.Released{})
+}
+
+// remove deletes everything of a task from the host, and tries until it can.
+func (r *runner) remove(ctx context.Context) {
+	e := r.engine
+	t := r.view.Load()
+	for i := range t.State.Containers {
+		id := t.ContainerID(t.State.Containers[i].Name)
+		r.insist(ctx, "cannot remove container", func() error { return e.runtime.Remove(ctx, id) })
+		r.insist(ctx, "cannot remove the container's log", func() error { return e.config.Logs.Remove(ctx, id) })
+		r.insist(ctx, "cannot remove the container's files", func() error { return e.config.Network.RemoveFiles(ctx, id) })
+	}
+	r.insist(ctx, "cannot remove the task's cgroup", func() error { return e.config.Cgroups.Remove(ctx, r.id) })
+	if ctx.Err() == nil {
+		r.tell(task.Removed{})
+	}
+}
+
+// insist tries until f succeeds or ctx ends; the first failure is logged.
+func (r *runner) insist(ctx context.Context, message string, f func() error) {
+	for first := true; ctx.Err() == nil; first = false {
+		err := f()
+		if err == nil || ctx.Err() != nil {
+			return
+		}
+		if first {
+			r.log.Warn(message, zap.Error(err))
+		}
+		pause(ctx, retryPause)
+	}
+}
+
+// pause waits for d and says whether ctx still stands.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// exitText is a container's end for people.
+func exitText(c *task.ContainerState) string {
+	if c.Phase != task.PhaseStopped || c.Exit == nil || !c.Exit.Known {
+		return ""
+	}
+	return "exit code " + strconv.Itoa(c.Exit.Code)
+}

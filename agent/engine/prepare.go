@@ -1,0 +1,192 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"go.uber.org/zap"
+
+	"github.com/berthd/berth/agent/task"
+	"github.com/berthd/berth/ipam"
+	"github.com/berthd/berth/ipam/ports"
+	"github.com/berthd/berth/runtime/container"
+)
+
+// admit asks for the host's resources; ports and addresses are leased in the
+// same moment.
+func (r *runner) admit() {
+	d := r.machine.Definition()
+	var got map[string]ipam.Endpoint
+	r.engine.admission.apply(&applicant{
+		id: r.id, demand: d.Demand(),
+		lease: func() (err error) {
+			got, err = r.engine.lease(d)
+			return err
+		},
+		answer: func(err error) {
+			if err != nil {
+				r.tell(refusal(err))
+				return
+			}
+			r.inbox.put(
+				message{ask: func(*task.Machine) { r.endpoints = got }},
+				message{fact: task.Admitted{}},
+			)
+		},
+	})
+}
+
+// leaseError is a lease that a container cannot have.
+type leaseError struct {
+	container string
+	err       error
+}
+
+func (e *leaseError) Error() string { return e.err.Error() }
+func (e *leaseError) Unwrap() error { return e.err }
+
+// refusal puts into ECS's words why a task cannot begin.
+func refusal(err error) task.Refused {
+	if e, ok := errors.AsType[*leaseError](err); ok {
+		return task.Refused{Container: e.container, Failure: failure(e.err, container.KindHost)}
+	}
+	return task.Refused{Failure: failure(err, container.KindResources)}
+}
+
+// failure is an error in the words that ECS shows.
+func failure(err error, fallback container.Kind) task.Failure {
+	return task.Failure{Name: string(container.KindOf(err, fallback)), Text: err.Error()}
+}
+
+// lease takes addresses and ports for every container of a task, or none.
+func (e *Engine) lease(d *task.Definition) (map[string]ipam.Endpoint, error) {
+	endpoints := map[string]ipam.Endpoint{}
+	for i := range d.Containers {
+		c := &d.Containers[i]
+		endpoint, needed, err := e.leaseContainer(d, c)
+		if err != nil {
+			e.unlease(d)
+			if busy, ok := errors.AsType[*ports.InUseError](err); ok && busy.Owner != (ports.Owner{}) {
+				return nil, fmt.Errorf("%w: %w", errBusy, err)
+			}
+			return nil, &leaseError{c.Name, err}
+		}
+		if needed {
+			endpoints[c.Name] = endpoint
+		}
+	}
+	return endpoints, nil
+}
+
+// leaseContainer takes a container's addresses and ports; needed is false for
+// one that shares the host's network.
+func (e *Engine) leaseContainer(d *task.Definition, c *task.Container) (endpoint ipam.Endpoint, needed bool, err error) {
+	endpoint.ID = RuntimeID(d.ARN, c.Name)
+	switch d.Network {
+	case task.NetworkHost:
+		return endpoint, false, nil
+	case task.NetworkNone:
+		return endpoint, true, nil
+	case task.NetworkAWSVPC:
+		return endpoint, false, errors.New("network mode awsvpc is not supported by this agent")
+	case task.NetworkBridge:
+	}
+	if endpoint.Ports, err = e.config.Ports.Lease(owner(d, c), publishes(c)); err != nil {
+		return endpoint, false, err
+	}
+	endpoint.Addresses, err = e.config.Addresses.Lease(endpoint.ID)
+	return endpoint, true, err
+}
+
+// unlease gives back every address and port of a task.
+func (e *Engine) unlease(d *task.Definition) {
+	for i := range d.Containers {
+		c := &d.Containers[i]
+		e.config.Addresses.Release(RuntimeID(d.ARN, c.Name))
+		if err := e.config.Ports.Release(owner(d, c)); err != nil {
+			e.log.Warn("cannot close the socket of a host port", zap.String("task", d.ID), zap.String("container", c.Name), zap.Error(err))
+		}
+	}
+}
+
+func owner(d *task.Definition, c *task.Container) ports.Owner {
+	return ports.Owner{Task: d.ID, Container: RuntimeID(d.ARN, c.Name)}
+}
+
+// publishes are the ports that a container asks for.
+func publishes(c *task.Container) []ipam.Publish {
+	var want []ipam.Publish
+	for _, p := range c.Ports {
+		publish := ipam.Publish{Protocol: ipam.TCP, HostPort: p.HostPort, ContainerPort: p.ContainerPort}
+		if p.Protocol == "udp" {
+			publish.Protocol = ipam.UDP
+		}
+		if p.Range {
+			publish.Count = p.ContainerPortEnd - p.ContainerPort + 1
+		}
+		want = append(want, publish)
+	}
+	return want
+}
+
+// bindings are an endpoint's ports as ECS is told of them.
+func bindings(e ipam.Endpoint) []task.Binding {
+	var out []task.Binding
+	for _, b := range ports.Bindings(e.Ports, ports.Families{IPv4: true, IPv6: true}) {
+		out = append(out, task.Binding{
+			BindIP: b.BindIP.String(), Protocol: string(b.Protocol),
+			ContainerPort: b.ContainerPort, ContainerPortEnd: b.ContainerPort + uint16(b.Len()) - 1,
+			HostPort: b.HostPort, Range: b.IsRange(),
+		})
+	}
+	return out
+}
+
+// prepare makes the task's cgroup, and the network of its containers all at
+// once.
+func (r *runner) prepare(ctx context.Context) {
+	t := r.view.Load()
+	var (
+		wg   sync.WaitGroup
+		mu   sync.Mutex // guards refused
+		fact task.Fact  = task.Prepared{}
+	)
+	refuse := func(f task.Refused) {
+		mu.Lock()
+		defer mu.Unlock()
+		fact = f
+	}
+	wg.Go(func() {
+		if _, err := r.engine.config.Cgroups.Create(ctx, r.engine.cgroup(&t.State.Definition)); err != nil {
+			r.log.Warn("cannot make the task's cgroup", zap.Error(err))
+			refuse(task.Refused{Failure: task.Failure{Name: "CgroupError", Text: "CgroupError: Agent could not create task's platform resources: " + err.Error()}})
+		}
+	})
+	for name, endpoint := range t.Endpoints {
+		wg.Go(func() {
+			if err := r.engine.config.Network.Attach(ctx, endpoint); err != nil {
+				refuse(task.Refused{Container: name, Failure: failure(err, container.KindNetwork)})
+			}
+		})
+	}
+	wg.Wait()
+	if ctx.Err() == nil {
+		r.tell(fact)
+	}
+}
+
+// cgroup is the task's cgroup as spec/task-engine.md §5.3 wants it.
+func (e *Engine) cgroup(d *task.Definition) TaskCgroup {
+	c := TaskCgroup{ID: d.ID, Pids: e.config.PidsLimit}
+	for i := range d.Containers {
+		c.Shares += uint64(max(2, d.Containers[i].CPU))
+	}
+	c.Shares = min(c.Shares, 262144)
+	if e.config.NoTaskLimits {
+		return c
+	}
+	c.CPU, c.MemoryBytes = d.CPU, d.Memory<<20
+	return c
+}

@@ -1,0 +1,103 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/berthd/berth/agent/task"
+	"github.com/berthd/berth/runtime/container"
+)
+
+// startPull begins a pull that CancelPull can end.
+func (r *runner) startPull(_ context.Context, name string) {
+	ctx, cancel := context.WithCancelCause(r.engine.ctx())
+	r.pulls[name] = cancel
+	c := r.definition(name)
+	r.engine.work.Go(func() {
+		defer cancel(nil)
+		r.pull(ctx, c)
+	})
+}
+
+// pull makes the image present and tells what came of it.
+func (r *runner) pull(ctx context.Context, c *task.Container) {
+	e := r.engine
+	began := time.Now()
+	limited, cancel := context.WithTimeoutCause(ctx, e.config.PullTotal, container.ErrTimeout)
+	defer cancel()
+	image, err := e.pullWithFallback(limited, r, c, began)
+	switch {
+	case err == nil:
+		facts := []task.Fact{}
+		asked := image.FromRegistry
+		if asked {
+			facts = append(facts, task.PullBegan{Container: c.Name, At: began})
+		}
+		facts = append(facts,
+			task.Resolved{Container: c.Name, Digest: image.Digest, ByAgent: asked && image.Digest != ""},
+			task.Pulled{Container: c.Name, Digest: image.Digest, Asked: asked, At: time.Now()})
+		r.keepImage(c.Name, image)
+		r.tell(facts...)
+	case errors.Is(context.Cause(ctx), errTaskStopped):
+		r.tell(task.PullFailed{Container: c.Name, Cancelled: true, At: time.Now()})
+	case ctx.Err() != nil:
+		// The agent ends; the next one pulls again.
+	default:
+		r.log.Warn("cannot pull image", zap.String("container", c.Name), zap.String("image", c.Image), zap.Error(err))
+		r.tell(task.PullBegan{Container: c.Name, At: began}, task.PullFailed{
+			Container: c.Name, At: time.Now(), Failure: e.pullFailure(err),
+			StopTask: e.config.PullPolicy == container.PullAlways || e.config.PullPolicy == container.PullOnce,
+		})
+	}
+}
+
+// pullWithFallback pulls by the host's policy. With the default policy an image
+// that is on the host already serves when the registry does not
+// (spec/task-engine.md §7.1); that is never silent.
+func (e *Engine) pullWithFallback(ctx context.Context, r *runner, c *task.Container, began time.Time) (container.Image, error) {
+	told := false
+	progress := func(p container.Progress) {
+		if p.Digest != "" && !told {
+			told = true
+			r.tell(task.PullBegan{Container: c.Name, At: began},
+				task.Resolved{Container: c.Name, Digest: p.Digest, ByAgent: true})
+		}
+		e.observer.Pulling(r.id, c.Name, p)
+	}
+	req := container.PullRequest{
+		Ref: c.Image, Policy: e.config.PullPolicy,
+		InactivityTimeout: e.config.PullInactivity, ResolveTimeout: e.config.PullResolve,
+	}
+	image, err := e.runtime.Pull(ctx, req, progress)
+	if err == nil || ctx.Err() != nil || e.config.PullPolicy != container.PullDefault {
+		return image, err
+	}
+	req.Policy = container.PullPreferCached
+	cached, cachedErr := e.runtime.Pull(ctx, req, nil)
+	if cachedErr != nil {
+		return image, err
+	}
+	r.log.Warn("the registry could not be used; the image on the host is", zap.String("container", c.Name), zap.String("image", c.Image), zap.Error(err))
+	e.observer.Event(Event{Time: time.Now(), Task: r.id, Container: c.Name, What: "cached image used", Detail: err.Error()})
+	return cached, nil
+}
+
+// pullFailure is a failed pull in ECS's words.
+func (e *Engine) pullFailure(err error) task.Failure {
+	if errors.Is(err, container.ErrTimeout) && container.KindOf(err, container.KindPull) == container.KindPull {
+		return task.Failure{
+			Name: string(container.KindTimeout),
+			Text: fmt.Sprintf("Could not transition to pulled; timed out after waiting %s", e.config.PullTotal),
+		}
+	}
+	return failure(err, container.KindPull)
+}
+
+// keepImage remembers an image for the creation of its container.
+func (r *runner) keepImage(name string, image container.Image) {
+	r.inbox.put(message{ask: func(*task.Machine) { r.images[name] = image }})
+}
