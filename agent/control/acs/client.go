@@ -1,0 +1,304 @@
+package acs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/berthd/berth/agent/control/backoff"
+	"github.com/berthd/berth/agent/control/ws"
+	"github.com/berthd/berth/agent/credentials"
+	"github.com/berthd/berth/agent/task"
+	wire "github.com/berthd/berth/agent/wire/acs"
+)
+
+// Tasks runs tasks. Its methods may be called at once for different tasks.
+type Tasks interface {
+	// Accept takes on a task and returns when that is durable. A task that is
+	// known already stays as it is.
+	Accept(ctx context.Context, d task.Definition) error
+	// Stop asks for a task's end. One that is not known ends in a report that it
+	// is STOPPED.
+	Stop(ctx context.Context, arn string) error
+	// Reject reports a task STOPPED that was never taken on.
+	Reject(ctx context.Context, arn, reason string) error
+	// Running lists the tasks that are not asked to end.
+	Running() []string
+}
+
+// Sequence keeps the number of the last task manifest over a restart.
+type Sequence interface {
+	// ManifestSequence is the number saved last, -1 for none.
+	ManifestSequence() int64
+	// SaveManifestSequence returns when the number is durable.
+	SaveManifestSequence(n int64) error
+}
+
+// DefaultRuntimeVersion is the dockerVersion of the URL: see the package
+// comment.
+const DefaultRuntimeVersion = "containerd"
+
+// inactiveWait is how long a host waits that ECS has declared inactive.
+const inactiveWait = time.Hour
+
+// Config is what a Client needs. What is not marked optional must be set.
+type Config struct {
+	// Cluster is the configured cluster and ContainerInstanceARN the host's.
+	Cluster, ContainerInstanceARN string
+	// AgentVersion and AgentHash say which agent this is, and RuntimeVersion
+	// (optional) is the URL's dockerVersion as it is.
+	AgentVersion, AgentHash, RuntimeVersion string
+	// Endpoint answers the base URL to connect to; it is asked before each
+	// connection.
+	Endpoint func(ctx context.Context) (string, error)
+	// Sign answers headers that sign an upgrade (optional).
+	Sign func(ctx context.Context, url string) (http.Header, error)
+	// Proxy is as in http.Transport (optional).
+	Proxy func(*http.Request) (*url.URL, error)
+
+	Tasks       Tasks
+	Sequence    Sequence
+	Credentials *credentials.Store
+	Conversion  Conversion
+	// Heartbeat is told of each heartbeat of the service, and Inactive that the
+	// service takes this host for inactive (both optional).
+	Heartbeat, Inactive func()
+	// Connected is told of each change of the connection; why is set when it
+	// ended or did not come about (optional).
+	Connected func(up bool, why error)
+	// Update answers StageUpdateMessage and PerformUpdateMessage with an
+	// AckRequest or a NackRequest; nil refuses them.
+	Update func(ctx context.Context, m wire.Message) wire.Message
+
+	Log *zap.Logger
+}
+
+// Client keeps the ACS session of this host. Make it with New, and Run it once.
+type Client struct {
+	cfg Config
+	log *zap.Logger
+	// latest is the highest sequence number seen, of payloads and manifests. It
+	// and manifest belong to the reader.
+	latest int64
+	// manifest is the id of the manifest whose stop candidates were sent and not
+	// confirmed yet, "" for none.
+	manifest string
+	// connected says that a session of this process has been up, after which the
+	// service need not send all credentials again.
+	connected bool
+}
+
+// New makes a client.
+func New(cfg Config) *Client {
+	if cfg.RuntimeVersion == "" {
+		cfg.RuntimeVersion = DefaultRuntimeVersion
+	}
+	if cfg.Log == nil {
+		cfg.Log = zap.NewNop()
+	}
+	if cfg.Credentials == nil {
+		cfg.Credentials = credentials.New()
+	}
+	for _, f := range []*func(){&cfg.Heartbeat, &cfg.Inactive} {
+		if *f == nil {
+			*f = func() {}
+		}
+	}
+	if cfg.Connected == nil {
+		cfg.Connected = func(bool, error) {}
+	}
+	return &Client{cfg: cfg, log: cfg.Log}
+}
+
+// Run keeps a session until ctx ends, and answers why it did. It makes no
+// difference what the service says: the tasks of this host go on.
+func (c *Client) Run(ctx context.Context) error {
+	c.latest = c.cfg.Sequence.ManifestSequence()
+	policy := ws.Policy{
+		Ladder:  backoff.Ladder{First: 250 * time.Millisecond, Last: 2 * time.Minute, Factor: 1.5, Jitter: 0.2},
+		Settled: backoff.Jittered(time.Minute, time.Minute),
+	}
+	for {
+		lived, end := c.session(ctx)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		c.cfg.Connected(false, end)
+		delay := policy.After(end, lived)
+		if inactive(end) {
+			c.log.Error("this container instance is inactive; its tasks go on, and the service is asked again later",
+				zap.Duration("wait", inactiveWait), zap.Error(end))
+			c.cfg.Inactive()
+			delay = inactiveWait
+		} else {
+			c.log.Info("ACS session ended", zap.Duration("lived", lived), zap.Duration("wait", delay), zap.Error(end))
+		}
+		if !backoff.Wait(ctx, delay) {
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// inactive says that the service refused or closed because the host is inactive.
+func inactive(end error) bool { return strings.Contains(end.Error(), wire.InactiveInstanceException) }
+
+// outgoing is how many messages may wait for the writer: the acks of a payload
+// with many credentials, so that the reader is not held up by them.
+const outgoing = 64
+
+// session is one connection from dial to end: how long it was up, and why it
+// ended.
+func (c *Client) session(ctx context.Context) (lived time.Duration, end error) {
+	target, err := c.target(ctx)
+	if err != nil {
+		return 0, err
+	}
+	conn, err := ws.Dial(ctx, ws.Config{URL: target, Sign: c.cfg.Sign, Proxy: c.cfg.Proxy, Refusal: func(body []byte) error {
+		if e := wire.DecodeRefusal(body); e != nil {
+			return e
+		}
+		return nil
+	}})
+	if err != nil {
+		return 0, err
+	}
+	start := time.Now()
+	c.connected = true
+	c.log.Info("ACS session is up")
+	c.cfg.Connected(true, nil)
+	ctx, cancel := context.WithCancelCause(ctx)
+	s := &session{Client: c, conn: conn, out: make(chan wire.Message, outgoing)}
+	var writer sync.WaitGroup
+	writer.Go(func() { s.write(ctx) })
+	end = conn.Run(ctx, s.handle)
+	cancel(end)
+	writer.Wait()
+	return time.Since(start), end
+}
+
+// target is the URL of the websocket, §4.1.
+func (c *Client) target(ctx context.Context) (string, error) {
+	base, err := c.cfg.Endpoint(ctx)
+	if err != nil {
+		return "", fmt.Errorf("cannot discover the ACS endpoint: %w", err)
+	}
+	q := url.Values{
+		"agentHash":            {c.cfg.AgentHash},
+		"agentVersion":         {c.cfg.AgentVersion},
+		"clusterArn":           {c.cfg.Cluster},
+		"containerInstanceArn": {c.cfg.ContainerInstanceARN},
+		"dockerVersion":        {c.cfg.RuntimeVersion},
+		"protocolVersion":      {"2"},
+		"sendCredentials":      {fmt.Sprint(!c.connected)},
+		"seqNum":               {"1"},
+	}
+	return strings.TrimSuffix(base, "/") + "/ws?" + q.Encode(), nil
+}
+
+// session is one connection's part of a Client.
+type session struct {
+	*Client
+
+	conn *ws.Session
+	// out holds what is to be sent, in order.
+	out chan wire.Message
+}
+
+// send gives a message to the writer.
+func (s *session) send(ctx context.Context, m wire.Message) {
+	select {
+	case s.out <- m:
+	case <-ctx.Done():
+	}
+}
+
+// write sends what is in out until the session ends.
+func (s *session) write(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case m := <-s.out:
+			frame, err := wire.Encode(m)
+			if err == nil {
+				err = s.conn.Send(ctx, frame)
+			}
+			if err != nil && ctx.Err() == nil {
+				// The reader sees the broken connection by itself.
+				s.log.Warn("cannot send ACS message", zap.String("type", m.MessageType()), zap.Error(err))
+			}
+		}
+	}
+}
+
+// handle carries out one frame.
+func (s *session) handle(ctx context.Context, frame []byte) {
+	m, err := wire.Decode(frame)
+	if err != nil {
+		if _, unknown := errors.AsType[*wire.UnknownTypeError](err); unknown {
+			s.log.Warn("ACS message is of a type this agent does not know", zap.Error(err))
+		} else {
+			s.log.Warn("ACS message cannot be read", zap.Error(err))
+		}
+		return
+	}
+	s.conn.Active()
+	switch m := m.(type) {
+	case *wire.HeartbeatMessage:
+		s.send(ctx, &wire.HeartbeatAckRequest{MessageID: m.MessageID})
+		s.cfg.Heartbeat()
+	case *wire.PayloadMessage:
+		s.payload(ctx, m)
+	case *wire.IAMRoleCredentialsMessage:
+		s.credentials(ctx, m)
+	case *wire.TaskManifestMessage:
+		s.taskManifest(ctx, m)
+	case *wire.TaskStopVerificationAck:
+		s.stopVerified(ctx, m)
+	case *wire.AttachTaskNetworkInterfacesMessage:
+		s.attachment(m.Validate(), m, m.MessageID)
+	case *wire.AttachInstanceNetworkInterfacesMessage:
+		s.attachment(m.Validate(), m, m.MessageID)
+	case *wire.ConfirmAttachmentMessage:
+		s.attachment(m.Validate(), m, m.MessageID)
+	case *wire.StageUpdateMessage:
+		s.update(ctx, m, wire.NackRequest{Cluster: m.ClusterARN, ContainerInstance: m.ContainerInstanceARN, MessageID: m.MessageID})
+	case *wire.PerformUpdateMessage:
+		s.update(ctx, m, wire.NackRequest{Cluster: m.ClusterARN, ContainerInstance: m.ContainerInstanceARN, MessageID: m.MessageID})
+	case *wire.CloseMessage:
+		s.log.Info("ACS is going to close the connection", zap.String("message", m.Message))
+	case *wire.ErrorMessage:
+		s.log.Warn("ACS reports an error", zap.String("message", m.Message))
+	case *wire.Exception:
+		s.log.Warn("ACS reports an exception", zap.Error(m))
+	default:
+		s.log.Warn("ACS sent a message that only agents send", zap.String("type", m.MessageType()))
+	}
+}
+
+// attachment says what became of an attachment: this version takes none, and
+// what is not taken is not acknowledged (§4.10).
+func (s *session) attachment(invalid error, m wire.Message, id string) {
+	if invalid == nil {
+		invalid = errors.New("attachments are not supported by this version of Berth")
+	}
+	s.log.Warn("ACS message is not acknowledged",
+		zap.String("type", m.MessageType()), zap.String("message", id), zap.Error(invalid))
+}
+
+// update answers an update message (§4.11); refused is what to refuse it with.
+func (s *session) update(ctx context.Context, m wire.Message, refused wire.NackRequest) {
+	if s.cfg.Update != nil {
+		s.send(ctx, s.cfg.Update(ctx, m))
+		return
+	}
+	refused.Reason = "Updates are disabled"
+	s.send(ctx, &refused)
+}

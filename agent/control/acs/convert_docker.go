@@ -1,0 +1,161 @@
+package acs
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/berthd/berth/agent/task"
+	wire "github.com/berthd/berth/agent/wire/acs"
+)
+
+const (
+	mebibyte = 1 << 20
+	// minMemory is the least memory limit there is; less is raised to it.
+	minMemory = 4 * mebibyte
+	// minShares and maxShares bound the CPU shares of a container.
+	minShares, maxShares = 2, 262144
+)
+
+// documents are a container's two Docker documents after layering: what the ECS
+// members say, with what the documents say over it.
+type documents struct {
+	config wire.ContainerConfig
+	host   wire.HostConfig
+}
+
+// documents layers config and hostConfig, spec/task-engine.md §5.1 steps 1 and 2.
+func (b *builder) documents(c *wire.Container, path string) (documents, error) {
+	overrides, err := wire.ParseOverrides(c.Overrides)
+	if err != nil {
+		return documents{}, field(path+".overrides", "%v", err)
+	}
+	d := documents{
+		config: wire.ContainerConfig{
+			Image: c.Image, Cmd: c.Command, Entrypoint: c.EntryPoint, Env: b.environment(c),
+		},
+		host: wire.HostConfig{
+			CPUShares: min(max(c.CPU, minShares), maxShares),
+			Memory:    memoryBytes(c.Memory),
+			Links:     c.Links,
+		},
+	}
+	if overrides.Command != nil {
+		d.config.Cmd = overrides.Command
+	}
+	if d.host.Binds, err = b.binds(c, path); err != nil {
+		return documents{}, err
+	}
+	if c.DockerConfig == nil {
+		return d, nil
+	}
+	if err := d.config.Merge(c.DockerConfig.Config); err != nil {
+		return documents{}, field(path+".dockerConfig.config", "Unable decode given docker config: %v", err)
+	}
+	if err := d.host.Merge(c.DockerConfig.HostConfig); err != nil {
+		return documents{}, field(path+".dockerConfig.hostConfig", "Unable to decode given host config: %v", err)
+	}
+	return d, nil
+}
+
+// memoryBytes is a limit in MiB as bytes, raised to the least there is.
+func memoryBytes(mib int64) int64 {
+	if mib == 0 {
+		return 0
+	}
+	return max(mib*mebibyte, minMemory)
+}
+
+// environment is K=V of a container's variables, sorted, with the address of the
+// task's credentials last (spec/task-engine.md §6, steps 1 and 3).
+func (b *builder) environment(c *wire.Container) []string {
+	env := make([]string, 0, len(c.Environment)+1)
+	for k, v := range c.Environment {
+		env = append(env, k+"="+v)
+	}
+	slices.Sort(env)
+	if id := b.definition.RoleID; id != "" && b.TaskRoles {
+		env = append(env, "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI=/v2/credentials/"+id)
+	}
+	return env
+}
+
+// withoutRegion says that neither variable of the region is in env, so that both
+// are added when the image has neither.
+func withoutRegion(env []string) bool {
+	return !slices.ContainsFunc(env, func(kv string) bool {
+		name, _, _ := strings.Cut(kv, "=")
+		return name == "AWS_REGION" || name == "AWS_DEFAULT_REGION"
+	})
+}
+
+// volumeSources are the host paths of volumes by name; "" for one without a path.
+func volumeSources(volumes []wire.Volume, path string) (map[string]string, error) {
+	sources := make(map[string]string, len(volumes))
+	for i, v := range volumes {
+		vpath := fmt.Sprintf("%s.volumes[%d]", path, i)
+		if v.Type != "" && v.Type != wire.VolumeHost {
+			return nil, &UnsupportedError{vpath, "a volume of type " + v.Type}
+		}
+		if v.Host == nil || v.Host.SourcePath == "" {
+			return nil, &UnsupportedError{vpath, "a volume without a host path"}
+		}
+		if !strings.HasPrefix(v.Host.SourcePath, "/") {
+			return nil, field(vpath+".host.sourcePath", "%q is not an absolute path", v.Host.SourcePath)
+		}
+		sources[v.Name] = v.Host.SourcePath
+	}
+	return sources, nil
+}
+
+// binds are the container's mount points in Docker's form.
+func (b *builder) binds(c *wire.Container, path string) ([]string, error) {
+	var binds []string
+	for i, m := range c.MountPoints {
+		mpath := fmt.Sprintf("%s.mountPoints[%d]", path, i)
+		source, ok := b.sources[m.SourceVolume]
+		if !ok {
+			return nil, field(mpath+".sourceVolume", "Invalid volume referenced: %s", m.SourceVolume)
+		}
+		if m.ContainerPath == "" {
+			return nil, field(mpath+".containerPath", "Unable to resolve volume mounts; invalid path: %s %s; %s -> %s",
+				c.Name, m.SourceVolume, source, m.ContainerPath)
+		}
+		bind := source + ":" + m.ContainerPath
+		if m.ReadOnly {
+			bind += ":ro"
+		}
+		binds = append(binds, bind)
+	}
+	return binds, nil
+}
+
+// networkMode is the task's. A task that names none may have it in its
+// containers' documents.
+func networkMode(t *wire.Task, docs []documents, path string) (task.NetworkMode, error) {
+	mode := t.NetworkMode
+	if mode == "" {
+		mode = docs[0].host.NetworkMode
+	}
+	switch m := task.NetworkMode(mode); m {
+	case task.NetworkBridge, task.NetworkHost, task.NetworkNone:
+		return m, nil
+	case task.NetworkAWSVPC:
+		return "", &UnsupportedError{path + ".networkMode", "the network mode awsvpc"}
+	case "", "default":
+		return task.NetworkBridge, nil
+	}
+	return "", field(path+".networkMode", "%q is not a network mode", mode)
+}
+
+// namespaceMode is the pidMode or ipcMode of a task. Values that mean nothing
+// are ignored, as the ECS agent does.
+func namespaceMode(mode, path string) (string, error) {
+	switch mode {
+	case "task":
+		return "", &UnsupportedError{path, "a namespace shared by the task"}
+	case "host", "none":
+		return mode, nil
+	}
+	return "", nil
+}

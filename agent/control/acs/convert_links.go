@@ -1,0 +1,163 @@
+package acs
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/berthd/berth/agent/task"
+	wire "github.com/berthd/berth/agent/wire/acs"
+	"github.com/berthd/berth/runtime/container"
+)
+
+// ports are the container's port mappings. Only bridge mode publishes any.
+func (b *builder) ports(out *task.Container, c *wire.Container, _ documents, path string) error {
+	if b.definition.Network != task.NetworkBridge {
+		return nil
+	}
+	for i, p := range c.PortMappings {
+		m := task.PortMapping{
+			ContainerPort: uint16(p.ContainerPort), ContainerPortEnd: uint16(p.ContainerPort), //nolint:gosec // Validate checked both.
+			HostPort: uint16(p.HostPort), Protocol: p.Protocol, //nolint:gosec // Validate checked it.
+		}
+		if m.Protocol == "" {
+			m.Protocol = "tcp"
+		}
+		if p.ContainerPortRange != "" {
+			first, last, err := wire.ParsePortRange(p.ContainerPortRange)
+			if err != nil {
+				return field(fmt.Sprintf("%s.portMappings[%d].containerPortRange", path, i), "%v", err)
+			}
+			m.ContainerPort, m.ContainerPortEnd, m.Range = first, last, true
+			// The host's range is always chosen by the agent (§12).
+			m.HostPort = 0
+		}
+		out.Ports = append(out.Ports, m)
+	}
+	return nil
+}
+
+// links gives names to other containers of the task, and waits for them to be
+// started (spec/task-engine.md §2.1).
+func (b *builder) links(out *task.Container, _ *wire.Container, docs documents, path string) error {
+	if b.definition.Network != task.NetworkBridge {
+		return nil
+	}
+	for i, link := range docs.host.Links {
+		at := fmt.Sprintf("%s.links[%d]", path, i)
+		name, alias, found := strings.Cut(link, ":")
+		if name == "" || (found && alias == "") || strings.Contains(alias, ":") {
+			return field(at, "invalid link format")
+		}
+		if !found {
+			alias = name
+		}
+		if !b.has(name) {
+			return field(at, "could not find container for link %s", link)
+		}
+		out.Links = append(out.Links, task.Link{Container: name, Alias: alias})
+		depend(out, name, task.ConditionStart)
+	}
+	return nil
+}
+
+func (b *builder) has(name string) bool {
+	return slices.ContainsFunc(b.task.Containers, func(c *wire.Container) bool { return c.Name == name })
+}
+
+// depend adds a dependency unless it is there.
+func depend(out *task.Container, on string, condition task.Condition) {
+	d := task.Dependency{Container: on, Condition: condition}
+	if !slices.Contains(out.DependsOn, d) {
+		out.DependsOn = append(out.DependsOn, d)
+	}
+}
+
+// hosts are the extra lines of /etc/hosts: "name:address", also "name=address".
+func (b *builder) hosts(out *task.Container, _ *wire.Container, docs documents, path string) error {
+	for i, line := range docs.host.ExtraHosts {
+		at := fmt.Sprintf("%s.dockerConfig.hostConfig.ExtraHosts[%d]", path, i)
+		cut := strings.IndexAny(line, ":=")
+		if cut < 1 {
+			return field(at, "%q is not name:address", line)
+		}
+		name, address := line[:cut], strings.Trim(line[cut+1:], "[]")
+		if _, err := netip.ParseAddr(address); err != nil {
+			return field(at, "%q is not an address", address)
+		}
+		out.Hosts = append(out.Hosts, task.Host{Name: name, Address: address})
+	}
+	return nil
+}
+
+// log is the driver and its options, spec/task-engine.md §5.10.
+func (b *builder) log(out *task.Container, _ *wire.Container, docs documents, path string) error {
+	driver, options := docs.host.LogConfig.Type, docs.host.LogConfig.Config
+	if driver == "" {
+		driver = defaultLogDriver
+	}
+	known := b.LogDrivers
+	if known == nil {
+		known = []string{defaultLogDriver, "none"}
+	}
+	if !slices.Contains(known, driver) {
+		return &UnsupportedError{path + ".dockerConfig.hostConfig.LogConfig.Type", "the log driver " + driver}
+	}
+	if options["mode"] == "non-blocking" && options["max-buffer-size"] == "" {
+		// Docker's own default of 1m loses lines under load.
+		options["max-buffer-size"] = "10m"
+	}
+	out.Log = task.Log{Driver: driver, Options: options}
+	return nil
+}
+
+// volumesFrom gives containers the mounts of others, which must exist first. A
+// container that takes from one that itself takes from another gets both.
+func (b *builder) volumesFrom(path string) error {
+	done := make(map[string]bool, len(b.task.Containers))
+	var take func(i int, above []string) error
+	take = func(i int, above []string) error {
+		c, out := b.task.Containers[i], &b.definition.Containers[i]
+		if done[c.Name] {
+			return nil
+		}
+		if slices.Contains(above, c.Name) {
+			return field(fmt.Sprintf("%s.containers[%d].volumesFrom", path, i), "leads back to %s", c.Name)
+		}
+		for n, from := range c.VolumesFrom {
+			source := slices.IndexFunc(b.task.Containers, func(o *wire.Container) bool { return o.Name == from.SourceContainer })
+			if source < 0 {
+				return field(fmt.Sprintf("%s.containers[%d].volumesFrom[%d].sourceContainer", path, i, n),
+					"could not find volume source container with name %s", from.SourceContainer)
+			}
+			if err := take(source, append(above, c.Name)); err != nil {
+				return err
+			}
+			inherit(&out.Spec, b.definition.Containers[source].Spec.Mounts, from.ReadOnly)
+			depend(out, from.SourceContainer, task.ConditionCreate)
+		}
+		done[c.Name] = true
+		return nil
+	}
+	for i := range b.task.Containers {
+		if err := take(i, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// inherit adds bind mounts, but not over what the container mounts itself.
+func inherit(s *container.Spec, mounts []container.Mount, readOnly bool) {
+	for _, m := range mounts {
+		if m.Type != "bind" || slices.ContainsFunc(s.Mounts, func(own container.Mount) bool { return own.Destination == m.Destination }) {
+			continue
+		}
+		m.Options = slices.Clone(m.Options)
+		if readOnly && !slices.Contains(m.Options, "ro") {
+			m.Options = append(m.Options, "ro")
+		}
+		s.Mounts = append(s.Mounts, m)
+	}
+}
