@@ -23,7 +23,6 @@ func (e edits) apply(content []byte, limit int) {
 
 // damager damages a copy of one database again and again.
 type damager struct {
-	dir   string
 	whole []byte
 	used  int // bytes at the beginning that mean something
 	tasks map[string]string
@@ -32,7 +31,7 @@ type damager struct {
 func newDamager(t testing.TB) damager {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "sample.db")
-	d := damager{dir: filepath.Dir(path), tasks: sample(t, path)}
+	d := damager{tasks: sample(t, path)}
 	var err error
 	if d.whole, err = os.ReadFile(path); err != nil {
 		t.Fatal(err)
@@ -48,16 +47,7 @@ func (d damager) try(t testing.TB, e edits) bool {
 	t.Helper()
 	content := bytes.Clone(d.whole)
 	e.apply(content, d.used)
-	dir, err := os.MkdirTemp(d.dir, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
-		}
-	}()
-	path := filepath.Join(dir, "agent.db")
+	path := filepath.Join(t.TempDir(), "agent.db")
 	replace(t, path, content)
 	s, err := Open(path)
 	if err != nil {

@@ -30,7 +30,7 @@ func TestDrawing(t *testing.T) {
 		"tasks/arn:task":                "tasks/<task>",
 		"outbox/" + string(entryKey(1)): "outbox/<id>",
 	}
-	var real []string
+	var stored []string
 	err = s.view(func(tx *bbolt.Tx) error {
 		return tx.ForEach(func(bucket []byte, b *bbolt.Bucket) error {
 			return b.ForEach(func(key, _ []byte) error {
@@ -38,7 +38,7 @@ func TestDrawing(t *testing.T) {
 				if name, ok := placeholders[path]; ok {
 					path = name
 				}
-				real = append(real, path)
+				stored = append(stored, path)
 				return nil
 			})
 		})
@@ -46,8 +46,8 @@ func TestDrawing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	slices.Sort(real)
-	equal(t, "drawn keys", drawing(t), real)
+	slices.Sort(stored)
+	equal(t, "drawn keys", drawing(t), stored)
 }
 
 // drawing is what the tree in the package comment shows, as bucket/key.

@@ -87,6 +87,7 @@ func equal[T any](t testing.TB, what string, got, want T) {
 }
 
 func running(name string) task.Change { return task.Change{TaskARN: name, Status: task.ReportRunning} }
+
 func stopped(name string) task.Change { return task.Change{TaskARN: name, Status: task.ReportStopped} }
 
 func TestTasksSurvive(t *testing.T) {
