@@ -130,8 +130,10 @@ func (r *reader) lines(ctx context.Context) error {
 // open one is the last. A follower whose file has fallen off the end goes on
 // with the oldest there is.
 func (r *reader) next() (next *logFile, err error) {
-	if r.at != nil && r.at.named(r.path) {
-		return nil, nil //nolint:nilnil // no next file is an answer, not an error
+	if r.at != nil {
+		if last, err := r.at.named(r.path); last && err == nil {
+			return nil, nil //nolint:nilnil // no next file is an answer, not an error
+		}
 	}
 	err = r.listed(func(names []string) (err error) {
 		if next != nil {
@@ -139,8 +141,9 @@ func (r *reader) next() (next *logFile, err error) {
 			next = nil
 		}
 		from := 0
-		for i, name := range names {
-			if r.at != nil && r.at.named(name) {
+		for i := 0; i < len(names) && r.at != nil && err == nil; i++ {
+			var own bool
+			if own, err = r.at.named(names[i]); own {
 				from = i + 1
 			}
 		}
@@ -228,28 +231,35 @@ func openLog(name string) (*logFile, error) {
 // named says whether name is this file, or a compressed copy of it: one that
 // begins with the same line, time and all. (Inode numbers will not do: those of
 // files that were compressed are used again.)
-func (f *logFile) named(name string) bool {
+func (f *logFile) named(name string) (_ bool, err error) {
 	info, err := os.Stat(name)
 	if err != nil {
-		return false
+		return false, fmt.Errorf("cannot read log: %w", err)
 	}
-	if own, err := f.file.Stat(); err == nil && os.SameFile(own, info) {
-		return true
+	own, err := f.file.Stat()
+	if err != nil {
+		return false, fmt.Errorf("cannot read log: %w", err)
+	}
+	if os.SameFile(own, info) {
+		return true, nil
 	}
 	if f.zipped != nil || !strings.HasSuffix(name, gzSuffix) {
-		return false
+		return false, nil
 	}
 	zipped, err := openLog(name)
 	if err != nil {
-		return false
+		return false, err
 	}
-	defer func() { _ = zipped.close() }() // it was only read
+	defer func() { err = errors.Join(err, zipped.close()) }()
 	theirs, err := zipped.line()
 	if err != nil {
-		return false
+		return false, fmt.Errorf("cannot read log %s: %w", name, err)
 	}
 	ours, err := (&logFile{file: f.file}).line()
-	return err == nil && bytes.Equal(ours, theirs)
+	if errors.Is(err, io.EOF) {
+		return false, nil
+	}
+	return err == nil && bytes.Equal(ours, theirs), err
 }
 
 // line is the next whole line without its newline, good until the next call, or

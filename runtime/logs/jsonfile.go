@@ -18,9 +18,6 @@ import (
 // compressed.
 const logName = "json.log"
 
-// batchSize is how much is encoded for one write, in bytes.
-const batchSize = 64 << 10
-
 // The options of json-file.
 const (
 	optMaxSize     = "max-size"
@@ -95,13 +92,6 @@ type jsonFile struct {
 }
 
 var _ Driver = (*jsonFile)(nil)
-
-// bufs holds encoding buffers; one is in use per write under way in the
-// process, not per container.
-type bufs struct{ sync.Pool }
-
-// shared is immutable but for the pool's own contents.
-var shared = &bufs{sync.Pool{New: func() any { b := make([]byte, 0, batchSize+2*maxLine); return &b }}} //nolint:gochecknoglobals // a sync.Pool is only of use when shared
 
 // openJSONFile opens the current file of a container for appending, without
 // what was written to it beyond the mark.
@@ -197,12 +187,9 @@ func (d *jsonFile) Write(_ context.Context, entries []Entry) (int, error) {
 			return 0, err
 		}
 	}
-	buf, ok := shared.Get().(*[]byte)
-	if !ok {
-		return 0, errors.New("cannot get a buffer")
-	}
-	defer shared.Put(buf)
-	out, taken := (*buf)[:0], 0
+	batch := takeBatch()
+	defer batch.giveBack()
+	out, taken := batch.out[:0], 0
 	for _, e := range entries {
 		out = appendEntry(out, e, d.attrs)
 		taken++
@@ -210,10 +197,7 @@ func (d *jsonFile) Write(_ context.Context, entries []Entry) (int, error) {
 			break
 		}
 	}
-	*buf = out[:0]
-	if cap(out) > 4*batchSize {
-		*buf = make([]byte, 0, batchSize+2*maxLine) // do not keep what one odd line needed
-	}
+	batch.out = out
 	n, err := d.file.Write(out)
 	if err != nil {
 		err = fmt.Errorf("cannot write log: %w", err)

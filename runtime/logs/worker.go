@@ -41,10 +41,9 @@ type worker struct {
 	dir string
 	log *zap.Logger
 
-	mu      sync.Mutex // guards the spool's state, driver and entries
-	spool   *spool
-	driver  Driver
-	entries []Entry
+	mu     sync.Mutex // guards the spool's state and the driver's calls
+	spool  *spool
+	driver Driver
 
 	streams []*stream
 	cancel  context.CancelCauseFunc // ends run without draining to the end
@@ -73,7 +72,7 @@ func newWorker(ctx context.Context, c Container, cfg workerConfig) (_ *worker, e
 		return nil, err
 	}
 	w := &worker{
-		c: c, dir: cfg.dir, done: make(chan struct{}), entries: make([]Entry, 0, 256),
+		c: c, dir: cfg.dir, done: make(chan struct{}),
 		log: cfg.log.With(zap.String("container", c.ID), zap.String("task", c.Task)),
 	}
 	defer func() {
@@ -164,8 +163,10 @@ func (w *worker) took(ctx context.Context, i, n int, final bool) error {
 	defer w.mu.Unlock()
 	w.spool.grow(i, n)
 	defer w.spool.tidy(i)
+	batch := takeBatch()
+	defer batch.giveBack()
 	for {
-		entries := cut(w.entries[:0], w.spool.held(i), w.streams[i].stream, final)
+		entries := cut(batch.entries[:0], w.spool.held(i), w.streams[i].stream, final)
 		if len(entries) == 0 {
 			return nil
 		}
