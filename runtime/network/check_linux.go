@@ -106,13 +106,9 @@ func (n *Network) checkForwarding() ([]Problem, error) {
 // checkForeign looks for others' forward chains that drop what they do not know. An accept of ours cannot overrule
 // them.
 func (n *Network) checkForeign() ([]Problem, error) {
-	c, err := n.nft.conn()
+	chains, err := n.nft.chains()
 	if err != nil {
 		return nil, err
-	}
-	chains, err := c.ListChains()
-	if err != nil {
-		return nil, fmt.Errorf("cannot list nftables chains: %w", err)
 	}
 	var problems []Problem
 	for _, ch := range chains {

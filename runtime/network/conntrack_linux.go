@@ -22,9 +22,22 @@ func (f flowFilter) MatchConntrackFlow(flow *netlink.ConntrackFlow) bool { retur
 
 var _ netlink.CustomConntrackFilter = flowFilter(nil)
 
-// forgetStale removes flows to the endpoint's published UDP ports that lead elsewhere. Listing flows is not free on a
-// busy host, so it is done only for endpoints that publish UDP.
+// Listing flows takes milliseconds, more on a busy host, so it is done only for endpoints that publish UDP.
+
+// forgetStale removes flows to the endpoint's published UDP ports that lead elsewhere.
 func (n *Network) forgetStale(e ipam.Endpoint) error {
+	ports := udpPorts(e)
+	return n.forgetFlows(e, func(to netip.Addr, hostPort uint16) bool {
+		return ports[hostPort] && to != e.IPv4 && to != e.IPv6
+	})
+}
+
+// forget removes UDP flows that lead to the endpoint.
+func (n *Network) forget(e ipam.Endpoint) error {
+	return n.forgetFlows(e, func(to netip.Addr, _ uint16) bool { return to == e.IPv4 || to == e.IPv6 })
+}
+
+func udpPorts(e ipam.Endpoint) map[uint16]bool {
 	ports := make(map[uint16]bool)
 	for _, p := range e.Ports {
 		for i := range p.Len() {
@@ -33,26 +46,18 @@ func (n *Network) forgetStale(e ipam.Endpoint) error {
 			}
 		}
 	}
-	if len(ports) == 0 {
+	return ports
+}
+
+// forgetFlows removes the UDP flows that match: where they lead to, and the port that the client sends to.
+func (n *Network) forgetFlows(e ipam.Endpoint, match func(to netip.Addr, hostPort uint16) bool) error {
+	if len(udpPorts(e)) == 0 {
 		return nil
 	}
-	return n.forgetFlows(e, func(flow *netlink.ConntrackFlow) bool {
+	filter := flowFilter(func(flow *netlink.ConntrackFlow) bool {
 		to, _ := netip.AddrFromSlice(flow.Reverse.SrcIP)
-		to = to.Unmap()
-		return flow.Forward.Protocol == unix.IPPROTO_UDP && ports[flow.Forward.DstPort] && to != e.IPv4 && to != e.IPv6
+		return flow.Forward.Protocol == unix.IPPROTO_UDP && match(to.Unmap(), flow.Forward.DstPort)
 	})
-}
-
-// forget removes UDP flows that lead to the endpoint.
-func (n *Network) forget(e ipam.Endpoint) error {
-	return n.forgetFlows(e, func(flow *netlink.ConntrackFlow) bool {
-		to, _ := netip.AddrFromSlice(flow.Reverse.SrcIP)
-		to = to.Unmap()
-		return flow.Forward.Protocol == unix.IPPROTO_UDP && (to == e.IPv4 || to == e.IPv6)
-	})
-}
-
-func (n *Network) forgetFlows(e ipam.Endpoint, match flowFilter) error {
 	for _, f := range []struct {
 		addr   netip.Addr
 		family netlink.InetFamily
@@ -60,7 +65,7 @@ func (n *Network) forgetFlows(e ipam.Endpoint, match flowFilter) error {
 		if !f.addr.IsValid() {
 			continue
 		}
-		if _, err := n.nl.ConntrackDeleteFilters(netlink.ConntrackTable, f.family, match); err != nil {
+		if _, err := n.nl.ConntrackDeleteFilters(netlink.ConntrackTable, f.family, filter); err != nil {
 			return fmt.Errorf("cannot forget UDP flows of container %s: %w", e.ID, err)
 		}
 	}

@@ -12,8 +12,8 @@ import (
 )
 
 // Detach removes a container's network: published ports first, so that no new connection goes to an address without a
-// container, then the link and the namespace, and what the kernel remembers of UDP flows. Only ID and Addresses of the
-// endpoint matter. What is not there is no error, and one failure does not keep the rest from being removed.
+// container, then the link and the namespace, and what the kernel remembers of UDP flows, if the endpoint publishes
+// UDP. What is not there is no error, and one failure does not keep the rest from being removed.
 func (n *Network) Detach(ctx context.Context, e ipam.Endpoint) error {
 	if err := alive(ctx); err != nil {
 		return err
@@ -27,10 +27,7 @@ func (n *Network) Detach(ctx context.Context, e ipam.Endpoint) error {
 	if !e.None() {
 		errs = append(errs, n.nft.withdraw(e), n.unlink(linkName(e.ID)))
 	}
-	errs = append(errs, removeNetNS(n.NetNS(e.ID)))
-	if !e.None() {
-		errs = append(errs, n.forget(e))
-	}
+	errs = append(errs, removeNetNS(n.NetNS(e.ID)), n.forget(e))
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("cannot detach container %s from the network: %w", e.ID, err)
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -95,11 +96,7 @@ func (f *firewall) belongs(el element, e ipam.Endpoint) bool {
 }
 
 // current reads the elements of all sets. A table that somebody deleted has none.
-func (f *firewall) current() ([]element, error) {
-	c, err := f.conn()
-	if err != nil {
-		return nil, err
-	}
+func (f *firewall) current(c *nftables.Conn) ([]element, error) {
 	tables, err := c.ListTables()
 	if err != nil {
 		return nil, fmt.Errorf("cannot list nftables tables: %w", err)
@@ -123,9 +120,7 @@ func (f *firewall) current() ([]element, error) {
 // publish adds an endpoint's elements. Elements that are there already are no error; a port that leads to another
 // container is [ErrPortTaken].
 func (f *firewall) publish(e ipam.Endpoint) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	err := f.change(nil, f.elements(e))
+	err := f.transact(func(c *nftables.Conn) error { return f.change(c, nil, f.elements(e)) })
 	if errors.Is(err, unix.EBUSY) || errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("%w: one of %v", ErrPortTaken, e.Ports)
 	}
@@ -137,55 +132,48 @@ func (f *firewall) publish(e ipam.Endpoint) error {
 
 // withdraw removes every element that concerns an endpoint.
 func (f *firewall) withdraw(e ipam.Endpoint) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	els, err := f.current()
+	err := f.transact(func(c *nftables.Conn) error {
+		els, err := f.current(c)
+		if err != nil {
+			return err
+		}
+		return f.change(c, slices.DeleteFunc(els, func(el element) bool { return !f.belongs(el, e) }), nil)
+	})
 	if err != nil {
-		return err
-	}
-	els = slices.DeleteFunc(els, func(el element) bool { return !f.belongs(el, e) })
-	if err := f.change(els, nil); err != nil {
 		return fmt.Errorf("cannot withdraw ports: %w", err)
 	}
 	return nil
 }
 
 // apply makes the sets contain what the plan needs and nothing else, in one transaction, and returns what it removed.
-func (f *firewall) apply(plan ipam.Plan) ([]element, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
+func (f *firewall) apply(plan ipam.Plan) (stray []element, err error) {
 	want := make(map[element]bool)
 	for _, e := range plan {
 		for _, el := range f.elements(e) {
 			want[el] = true
 		}
 	}
-	have, err := f.current()
-	if err != nil {
-		return nil, err
-	}
-	var stray, missing []element
-	for _, el := range have {
-		if !want[el] {
-			stray = append(stray, el)
+	err = f.transact(func(c *nftables.Conn) error {
+		have, err := f.current(c)
+		if err != nil {
+			return err
 		}
-		delete(want, el)
-	}
-	for el := range want {
-		missing = append(missing, el)
-	}
-	if err := f.change(stray, missing); err != nil {
+		for _, el := range have {
+			if !want[el] {
+				stray = append(stray, el)
+			}
+			delete(want, el)
+		}
+		return f.change(c, stray, slices.Collect(maps.Keys(want)))
+	})
+	if err != nil {
 		return nil, fmt.Errorf("cannot bring published ports up to date: %w", err)
 	}
 	return stray, nil
 }
 
 // change removes and adds elements in one transaction.
-func (f *firewall) change(remove, add []element) error {
-	c, err := f.conn()
-	if err != nil {
-		return err
-	}
+func (f *firewall) change(c *nftables.Conn, remove, add []element) error {
 	for _, s := range f.inUse() {
 		if err := inChunks(s, remove, c.SetDeleteElements); err != nil {
 			return err

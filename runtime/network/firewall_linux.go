@@ -3,9 +3,11 @@ package network
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/google/nftables"
+	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -20,9 +22,14 @@ type firewall struct {
 	ports *nftables.Table // bridge: which addresses may come in by which link
 	sets  sets
 
-	mu sync.Mutex // held from reading elements to changing them
 	// guarded says whether the kernel takes tables of the bridge family. Without it source addresses are not checked.
+	// Network.plan guards it: ensure writes it.
 	guarded bool
+
+	mu sync.Mutex // held from reading elements to changing them; guards conn
+	// conn is kept open, since the kernel makes whoever closes a socket wait until everything deleted is really gone. It
+	// is nil before the first use and after an error, which may leave answers unread.
+	conn *nftables.Conn
 }
 
 // sets are the maps and sets whose elements describe the containers.
@@ -67,23 +74,53 @@ func (f *firewall) inUse() []*nftables.Set {
 	return s
 }
 
-func (f *firewall) conn() (*nftables.Conn, error) {
-	c, err := nftables.New(nftables.WithNetNSFd(f.netns))
-	if err != nil {
-		return nil, fmt.Errorf("cannot open nftables socket: %w", err)
+// sendBuffer is room for the largest transaction, in bytes: some 50,000 elements. Memory is taken only when it is used.
+const sendBuffer = 8 << 20
+
+// transact runs fn with the lasting connection.
+func (f *firewall) transact(fn func(*nftables.Conn) error) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.conn == nil {
+		c, err := nftables.New(nftables.WithNetNSFd(f.netns), nftables.AsLasting(),
+			nftables.WithSockOptions(func(s *netlink.Conn) error { return s.SetWriteBuffer(sendBuffer) }))
+		if err != nil {
+			return fmt.Errorf("cannot open nftables socket: %w", err)
+		}
+		f.conn = c
 	}
-	return c, nil
+	err := fn(f.conn)
+	if err != nil {
+		err = errors.Join(err, f.hangUp())
+	}
+	return err
+}
+
+func (f *firewall) close() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.hangUp()
+}
+
+func (f *firewall) hangUp() error {
+	if f.conn == nil {
+		return nil
+	}
+	err := f.conn.CloseLasting()
+	f.conn = nil
+	if err != nil {
+		return fmt.Errorf("cannot close nftables socket: %w", err)
+	}
+	return nil
 }
 
 // ensure writes tables, chains, rules and sets in one transaction, whatever was there before. Elements stay. Packets
 // see the old rules or the new ones.
 func (f *firewall) ensure() error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	err := f.write(true)
-	if errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP) {
+	err := f.transact(f.write)
+	if f.guarded && (errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP)) {
 		f.guarded = false
-		err = f.write(false)
+		err = f.transact(f.write)
 	}
 	if err != nil {
 		return fmt.Errorf("cannot write nftables table %s: %w", f.cfg.Table, err)
@@ -91,11 +128,7 @@ func (f *firewall) ensure() error {
 	return nil
 }
 
-func (f *firewall) write(guarded bool) error {
-	c, err := f.conn()
-	if err != nil {
-		return err
-	}
+func (f *firewall) write(c *nftables.Conn) error {
 	b := batch{conn: c, cfg: f.cfg, sets: f.sets}
 	c.AddTable(f.table)
 	for _, s := range []*nftables.Set{f.sets.publish4, f.sets.publish6, f.sets.imds4, f.sets.imds6} {
@@ -105,7 +138,7 @@ func (f *firewall) write(guarded bool) error {
 	}
 	b.translate(f.table)
 	b.filter(f.table)
-	if guarded {
+	if f.guarded {
 		c.AddTable(f.ports)
 		for _, s := range []*nftables.Set{f.sets.source4, f.sets.source6} {
 			if err := c.AddSet(s, nil); err != nil {
@@ -118,19 +151,25 @@ func (f *firewall) write(guarded bool) error {
 }
 
 // present reports whether our table exists.
-func (f *firewall) present() (bool, error) {
-	c, err := f.conn()
-	if err != nil {
-		return false, err
-	}
-	tables, err := c.ListTablesOfFamily(nftables.TableFamilyINet)
-	if err != nil {
-		return false, fmt.Errorf("cannot list nftables tables: %w", err)
-	}
-	for _, t := range tables {
-		if t.Name == f.table.Name {
-			return true, nil
+func (f *firewall) present() (there bool, err error) {
+	err = f.transact(func(c *nftables.Conn) error {
+		tables, err := c.ListTablesOfFamily(f.table.Family)
+		if err != nil {
+			return fmt.Errorf("cannot list nftables tables: %w", err)
 		}
-	}
-	return false, nil
+		there = slices.ContainsFunc(tables, func(t *nftables.Table) bool { return t.Name == f.table.Name })
+		return nil
+	})
+	return there, err
+}
+
+// chains are all chains of the host, others' too.
+func (f *firewall) chains() (chains []*nftables.Chain, err error) {
+	err = f.transact(func(c *nftables.Conn) error {
+		if chains, err = c.ListChains(); err != nil {
+			return fmt.Errorf("cannot list nftables chains: %w", err)
+		}
+		return nil
+	})
+	return chains, err
 }

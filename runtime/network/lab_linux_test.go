@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"go.uber.org/zap"
@@ -312,7 +313,11 @@ func (l *lab) state(tb testing.TB) []string {
 	for _, e := range entries {
 		out = append(out, "netns "+e.Name())
 	}
-	els, err := l.net.nft.current()
+	var els []element
+	err = l.net.nft.transact(func(c *nftables.Conn) (err error) {
+		els, err = l.net.nft.current(c)
+		return err
+	})
 	if err != nil {
 		tb.Fatal(err)
 	}

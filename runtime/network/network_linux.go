@@ -126,10 +126,11 @@ func New(cfg Config) (*Network, error) {
 // Close gives up the sockets. Everything that was made stays: bridge, table, namespaces and links.
 func (n *Network) Close() error {
 	n.nl.Close()
-	if err := n.host.Close(); err != nil {
-		return fmt.Errorf("cannot close network namespace of the host: %w", err)
+	err := n.nft.close()
+	if hostErr := n.host.Close(); hostErr != nil {
+		err = errors.Join(err, fmt.Errorf("cannot close network namespace of the host: %w", hostErr))
 	}
-	return nil
+	return err
 }
 
 // NetNS is the path of a container's network namespace, whether it exists or not.

@@ -393,6 +393,26 @@ func TestUDPFlowsFollowThePort(t *testing.T) {
 	}
 }
 
+// A containerPortRange may be as long as the dynamic range of the host.
+func TestLongRange(t *testing.T) {
+	l := newLab(t, nil)
+	l.ensure(t)
+	e := l.attached(t, "web", ipam.Publish{Protocol: ipam.TCP, HostPort: 20000, ContainerPort: 1000, Count: 20000})
+	serve(t, l.inside(t, "web"), "last", 20999)
+	if got, err := ask(t.Context(), l.client, "tcp", at(host4, 39999)); err != nil || got != "last from 192.0.2.9" {
+		t.Errorf("answer %q, %v", got, err)
+	}
+	if removed, err := l.net.Sync(t.Context(), ipam.Plan{e}); err != nil || len(removed) != 0 {
+		t.Errorf("Sync removed %d things, %v", len(removed), err)
+	}
+	if err := l.net.Detach(t.Context(), e); err != nil {
+		t.Fatal(err)
+	}
+	if s := l.state(t); len(s) != 0 {
+		t.Errorf("Detach left %d things", len(s))
+	}
+}
+
 func TestManyAtOnce(t *testing.T) {
 	l := newLab(t, nil)
 	l.ensure(t)
