@@ -99,7 +99,7 @@ type ListTasksResponse struct {
 
 // NetworkConfiguration is the network of awsvpc tasks.
 type NetworkConfiguration struct {
-	AwsvpcConfiguration *AWSVPCConfiguration `json:"awsvpcConfiguration,omitempty"`
+	AWSVPCConfiguration *AWSVPCConfiguration `json:"awsvpcConfiguration,omitempty"`
 }
 
 // AWSVPCConfiguration names the subnets and security groups of awsvpc tasks.

@@ -1,0 +1,384 @@
+package localcluster
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/google/uuid"
+	"go.uber.org/zap"
+
+	"github.com/berthd/berth/agent/wire/acs"
+	"github.com/berthd/berth/agent/wire/ecs"
+)
+
+// maxTries is how often a message is sent before the agent is given up on: it
+// gets everything anew when it connects again.
+const maxTries = 12
+
+// acsSession talks to one agent. All of it belongs to the goroutine of run.
+type acsSession struct {
+	*session
+	server *Server
+	conn   *websocket.Conn
+	who    *upgrade
+	log    *zap.Logger
+
+	// told is what the agent was told of each task on this connection.
+	told map[string]string
+	// waiting are the messages without an ack, by message id.
+	waiting map[string]*delivery
+	// beats are the heartbeats without an ack: when each was sent.
+	beats map[string]time.Time
+	// credentials are the expirations of the role credentials that were sent.
+	credentials map[string]string
+	lastPayload *acs.PayloadMessage
+
+	nextBeat, nextRenewal, end time.Time
+}
+
+// delivery is a message until it is acknowledged.
+type delivery struct {
+	message acs.Message
+	tries   int
+	due     time.Time
+	stops   []string // ARNs of the tasks that it stops.
+}
+
+func (s *Server) serveACS(w http.ResponseWriter, r *http.Request) {
+	who, err := s.checkUpgrade(r, "clusterArn", "containerInstanceArn", "agentHash", "agentVersion", "protocolVersion", "sendCredentials", "seqNum")
+	conn, ok := s.accept(w, r, err)
+	if !ok {
+		return
+	}
+	s.sessions.Add(1)
+	defer s.sessions.Done()
+	now := time.Now()
+	timing := s.conf.Timing
+	a := &acsSession{
+		session: newSession(), server: s, conn: conn, who: who,
+		log:  s.log.Named("acs").With(zap.String("instance", who.instanceARN)),
+		told: map[string]string{}, waiting: map[string]*delivery{}, beats: map[string]time.Time{}, credentials: map[string]string{},
+		nextBeat: now.Add(timing.Heartbeat), nextRenewal: now.Add(timing.Credentials / 2), end: now.Add(timing.Lifetime),
+	}
+	s.hub.join(s.hub.acs, who.instanceARN, a.session)
+	a.log.Info("agent connected", zap.String("agentVersion", r.URL.Query().Get("agentVersion")))
+	p := startPump(r.Context(), conn)
+	why := a.start(r)
+	if why == nil {
+		why = a.run(r.Context(), p)
+	}
+	s.hub.leave(s.hub.acs, who.instanceARN, a.session)
+	p.finish(conn, why)
+	a.log.Info("agent disconnected", zap.Error(why))
+}
+
+// start records who connected and tells the agent all that it should be running.
+func (a *acsSession) start(r *http.Request) error {
+	query := r.URL.Query()
+	err := a.server.ledger.change(func(st *state) error {
+		i := st.Instances[a.who.instanceARN]
+		if i == nil {
+			return &closing{websocket.StatusPolicyViolation, acs.InactiveInstanceException + ": instance is gone"}
+		}
+		i.VersionInfo = &ecs.VersionInfo{
+			AgentVersion: query.Get("agentVersion"), AgentHash: query.Get("agentHash"), DockerVersion: query.Get("dockerVersion"),
+		}
+		for _, t := range st.Tasks {
+			if t.ContainerInstanceARN == a.who.instanceARN {
+				t.ConnectivityAt = now()
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if query.Get("sendCredentials") == "true" {
+		if err := a.renew(r.Context(), true); err != nil {
+			return err
+		}
+	}
+	if err := a.deliver(r.Context()); err != nil {
+		return err
+	}
+	return a.manifest(r.Context())
+}
+
+// run is the session: one thing at a time until the connection ends.
+func (a *acsSession) run(ctx context.Context, p *pump) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		var err error
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case err := <-p.failed:
+			return err
+		case frame := <-p.frames:
+			err = a.receive(ctx, frame)
+		case <-a.wake:
+			err = a.deliver(ctx)
+		case c := <-a.commands:
+			err = a.command(ctx, c)
+		case <-timer.C:
+			err = a.tick(ctx)
+		}
+		if err != nil {
+			return err
+		}
+		timer.Reset(time.Until(a.nextDue()))
+	}
+}
+
+// nextDue is when something has to be done by the clock.
+func (a *acsSession) nextDue() time.Time {
+	due := a.end
+	for _, at := range []time.Time{a.nextBeat, a.nextRenewal} {
+		if at.Before(due) {
+			due = at
+		}
+	}
+	for _, d := range a.waiting {
+		if d.due.Before(due) {
+			due = d.due
+		}
+	}
+	for _, sent := range a.beats {
+		if late := sent.Add(a.server.conf.Timing.HeartbeatAck); late.Before(due) {
+			due = late
+		}
+	}
+	return due
+}
+
+func (a *acsSession) tick(ctx context.Context) error {
+	now := time.Now()
+	timing := a.server.conf.Timing
+	if !now.Before(a.end) {
+		err := a.send(ctx, &acs.CloseMessage{Message: "ConnectionExpired: Reconnect to continue"})
+		return errors.Join(err, &closing{websocket.StatusNormalClosure, "ConnectionExpired: Reconnect to continue"})
+	}
+	for id, sent := range a.beats {
+		if now.Sub(sent) >= timing.HeartbeatAck {
+			return &closing{websocket.StatusPolicyViolation, "heartbeat " + id + " was not acknowledged"}
+		}
+	}
+	if !now.Before(a.nextBeat) {
+		a.nextBeat = now.Add(timing.Heartbeat)
+		if !a.server.faults.mute() {
+			id := uuid.NewString()
+			a.beats[id] = now
+			if err := a.send(ctx, &acs.HeartbeatMessage{MessageID: id, Healthy: true}); err != nil {
+				return err
+			}
+		}
+	}
+	if !now.Before(a.nextRenewal) {
+		a.nextRenewal = now.Add(timing.Credentials / 2)
+		if err := a.renew(ctx, false); err != nil {
+			return err
+		}
+	}
+	for _, d := range a.waiting {
+		if now.Before(d.due) {
+			continue
+		}
+		if d.tries >= maxTries {
+			return &closing{websocket.StatusPolicyViolation, d.message.MessageType() + " was not acknowledged"}
+		}
+		if err := a.try(ctx, d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *acsSession) command(ctx context.Context, c command) error {
+	switch {
+	case c.raw != "":
+		a.server.telemetry.frame(Frame{Channel: "acs", Instance: a.who.instanceARN, Text: c.raw})
+		return send(ctx, a.conn, []byte(c.raw))
+	case c.again && a.lastPayload != nil:
+		return a.send(ctx, a.lastPayload)
+	case c.manifest:
+		return a.manifest(ctx)
+	}
+	return c.end()
+}
+
+func (a *acsSession) send(ctx context.Context, m acs.Message) error {
+	text, err := acs.Encode(m)
+	if err != nil {
+		return err
+	}
+	a.server.telemetry.frame(Frame{Channel: "acs", Instance: a.who.instanceARN, Text: string(text)})
+	return send(ctx, a.conn, text)
+}
+
+// try sends a message that wants an ack, and plans the next try.
+func (a *acsSession) try(ctx context.Context, d *delivery) error {
+	wait := a.server.conf.Timing.Redeliver << min(d.tries, 4)
+	d.tries++
+	d.due = time.Now().Add(wait)
+	return a.send(ctx, d.message)
+}
+
+// deliver tells the agent what it was not told yet: all such tasks in one
+// payload.
+func (a *acsSession) deliver(ctx context.Context) error {
+	if a.server.faults.hold() {
+		return nil
+	}
+	payload := &acs.PayloadMessage{
+		MessageID: uuid.NewString(), ClusterARN: a.who.clusterARN, ContainerInstanceARN: a.who.instanceARN,
+		GeneratedAt: time.Now().UnixMilli(),
+	}
+	d := &delivery{message: payload}
+	news := false
+	a.server.ledger.view(func(st *state) { news = len(a.untold(st)) > 0 })
+	if !news {
+		return nil
+	}
+	err := a.server.ledger.change(func(st *state) error {
+		tasks := a.untold(st)
+		for _, t := range tasks {
+			message, err := st.payloadTask(t, a.server.vault)
+			if err != nil {
+				return err
+			}
+			payload.Tasks = append(payload.Tasks, message)
+		}
+		for _, t := range tasks {
+			t.told(false)
+			a.told[t.TaskARN] = t.DesiredStatus
+			if t.DesiredStatus == ecs.StatusStopped {
+				d.stops = append(d.stops, t.TaskARN)
+			}
+		}
+		payload.SeqNum = st.next()
+		return nil
+	})
+	if err != nil || len(payload.Tasks) == 0 {
+		return err
+	}
+	for _, t := range payload.Tasks {
+		a.sent(t.RoleCredentials)
+		a.sent(t.ExecutionRoleCredentials)
+	}
+	a.lastPayload = payload
+	a.waiting[payload.MessageID] = d
+	return a.try(ctx, d)
+}
+
+// untold are the tasks of this instance whose desired status the agent was not
+// told on this connection, in the order in which they were made.
+func (a *acsSession) untold(st *state) []*task {
+	var out []*task
+	for arn, t := range st.Tasks {
+		if t.ContainerInstanceARN != a.who.instanceARN || a.told[arn] == t.DesiredStatus {
+			continue
+		}
+		if t.LastStatus == ecs.StatusStopped {
+			continue
+		}
+		out = append(out, t)
+	}
+	slices.SortFunc(out, func(x, y *task) int {
+		if c := x.CreatedAt.Compare(y.CreatedAt.Time); c != 0 {
+			return c
+		}
+		return strings.Compare(x.TaskARN, y.TaskARN)
+	})
+	return out
+}
+
+func (a *acsSession) sent(c *acs.IAMRoleCredentials) {
+	if c != nil {
+		a.credentials[c.CredentialsID] = c.Expiration
+	}
+}
+
+// renew sends role credentials that the agent does not have; all of them when it
+// asked for all.
+func (a *acsSession) renew(ctx context.Context, all bool) error {
+	var messages []*acs.IAMRoleCredentialsMessage
+	ids := map[string]bool{}
+	a.server.ledger.view(func(st *state) {
+		for _, t := range st.Tasks {
+			if t.LastStatus == ecs.StatusStopped {
+				continue
+			}
+			ids[t.RoleCredentials], ids[t.ExecutionCredentials] = true, true
+			// Tasks that the agent never heard of get theirs with the payload.
+			known := t.LastStatus != ecs.StatusPending || a.told[t.TaskARN] != "" || !t.PullStartedAt.IsZero()
+			if t.ContainerInstanceARN != a.who.instanceARN || !known {
+				continue
+			}
+			messages = append(messages, a.credentialsMessages(t, all)...)
+		}
+	})
+	a.server.vault.retain(ids)
+	for _, m := range messages {
+		d := &delivery{message: m}
+		a.waiting[m.MessageID] = d
+		a.sent(m.RoleCredentials)
+		if err := a.try(ctx, d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *acsSession) credentialsMessages(t *task, all bool) []*acs.IAMRoleCredentialsMessage {
+	var out []*acs.IAMRoleCredentialsMessage
+	for _, role := range []struct{ id, arn, kind string }{
+		{t.RoleCredentials, t.RoleARN, acs.RoleApplication},
+		{t.ExecutionCredentials, t.ExecutionRoleARN, acs.RoleExecution},
+	} {
+		if role.id == "" {
+			continue
+		}
+		set := a.server.vault.issue(role.id, role.arn)
+		if all || a.credentials[role.id] != set.Expiration {
+			out = append(out, &acs.IAMRoleCredentialsMessage{
+				MessageID: uuid.NewString(), TaskARN: t.TaskARN, TaskClusterARN: t.ClusterARN, RoleType: role.kind, RoleCredentials: set,
+			})
+		}
+	}
+	return out
+}
+
+// manifest tells the agent which tasks the service believes it has.
+func (a *acsSession) manifest(ctx context.Context) error {
+	m := &acs.TaskManifestMessage{
+		MessageID: uuid.NewString(), ClusterARN: a.who.clusterARN, ContainerInstanceARN: a.who.instanceARN,
+		GeneratedAt: time.Now().UnixMilli(), Tasks: []acs.ManifestTask{},
+	}
+	err := a.server.ledger.change(func(st *state) error {
+		m.Timeline = st.next()
+		for _, t := range st.Tasks {
+			if t.ContainerInstanceARN == a.who.instanceARN && t.LastStatus != ecs.StatusStopped {
+				m.Tasks = append(m.Tasks, acs.ManifestTask{TaskARN: t.TaskARN, TaskClusterARN: t.ClusterARN, DesiredStatus: t.DesiredStatus})
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	slices.SortFunc(m.Tasks, func(x, y acs.ManifestTask) int { return strings.Compare(x.TaskARN, y.TaskARN) })
+	for id, old := range a.waiting {
+		if _, ok := old.message.(*acs.TaskManifestMessage); ok {
+			delete(a.waiting, id) // This one is newer.
+		}
+	}
+	d := &delivery{message: m}
+	a.waiting[m.MessageID] = d
+	return a.try(ctx, d)
+}
