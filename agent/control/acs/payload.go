@@ -26,7 +26,7 @@ func (s *session) payload(ctx context.Context, m *wire.PayloadMessage) {
 		return
 	}
 	w := s.sort(m)
-	ok := w.complete && s.rejectAll(ctx, w.rejected)
+	ok := s.rejectAll(ctx, w.rejected) && w.complete
 	// Both, whatever came of the first.
 	stopped := s.each(len(w.stop), func(i int) error {
 		return s.taskError("cannot stop task", w.stop[i], s.cfg.Tasks.Stop(ctx, w.stop[i]))

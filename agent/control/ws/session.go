@@ -165,6 +165,9 @@ func (s *Session) Send(ctx context.Context, frame []byte) error {
 	return nil
 }
 
+// Cut ends the session at once, without a close frame; Run then returns.
+func (s *Session) Cut() error { return s.conn.CloseNow() }
+
 // Run reads frames and hands them to handle, one at a time, until the session
 // ends, and says why it did: never nil. The session is closed then. The context
 // handle gets ends with the session.

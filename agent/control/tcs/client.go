@@ -1,0 +1,282 @@
+package tcs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/berthd/berth/agent/control/backoff"
+	"github.com/berthd/berth/agent/control/ws"
+	"github.com/berthd/berth/agent/health"
+	wire "github.com/berthd/berth/agent/wire/tcs"
+	"github.com/berthd/berth/metrics"
+)
+
+// Sample is what one container used since the last Collect.
+type Sample struct {
+	Container metrics.Container
+	Report    metrics.Report
+	// RestartPolicy says that Report.Restarts means something.
+	RestartPolicy bool
+}
+
+// Metrics is where usage comes from.
+type Metrics interface {
+	// Collect answers what containers used since the last call, ordered by task,
+	// and how many containers are tracked, those with nothing to report too.
+	Collect() (samples []Sample, tracked int)
+}
+
+// TaskHealth is the health of a task's containers that have a check.
+type TaskHealth struct {
+	ARN, Family, Version string
+	Containers           []ContainerHealth
+}
+
+// ContainerHealth is HEALTHY, UNHEALTHY or UNKNOWN since a moment; the zero
+// moment is now.
+type ContainerHealth struct {
+	Name, Status string
+	Since        time.Time
+}
+
+// Times and sizes of spec/control-plane.md §5.
+const (
+	period   = 20 * time.Second
+	queueLen = 15
+	patience = time.Second
+	// stale is the age from which the service takes nothing.
+	stale = 5 * time.Minute
+)
+
+// Config is what a Client needs. What is not marked optional must be set.
+type Config struct {
+	// Cluster is the configured cluster and ContainerInstanceARN the host's.
+	Cluster, ContainerInstanceARN string
+	// AgentVersion and AgentHash say which agent this is.
+	AgentVersion, AgentHash string
+	// Endpoint answers the base URL to connect to; it is asked before each
+	// connection.
+	Endpoint func(ctx context.Context) (string, error)
+	// SignUpgrade answers headers that sign an upgrade, and SignFrame the header
+	// lines of a frame (both optional).
+	SignUpgrade func(ctx context.Context, url string) (http.Header, error)
+	SignFrame   func(ctx context.Context, url string, body []byte) (http.Header, error)
+	// Proxy is as in http.Transport (optional).
+	Proxy func(*http.Request) (*url.URL, error)
+
+	// Metrics is nil when metrics are disabled: the host then says that it is
+	// idle.
+	Metrics Metrics
+	// Health answers the tasks with containers that have a check (optional).
+	Health func() []TaskHealth
+	// Status answers the host's own health (optional).
+	Status func() []health.Part
+	// Connected is told of each change of the connection (optional).
+	Connected func(up bool, why error)
+
+	Log *zap.Logger
+}
+
+// Client keeps the TCS session of this host and publishes over it. Make it with
+// New, and Run it once; Heartbeat and Drop may be called from any goroutine.
+type Client struct {
+	cfg Config
+	log *zap.Logger
+	// queue holds what is to be sent. Its capacity is the specification's.
+	queue chan message
+	// unsent is what the last session took from the queue and did not send. It
+	// belongs to the sender.
+	unsent *message
+	// statusDue says that the host's health is to be told at the next tick.
+	statusDue atomic.Bool
+	// drop asks the session to end.
+	drop chan struct{}
+}
+
+// message is one message in the queue.
+type message struct {
+	wire.Message
+
+	at time.Time
+}
+
+// New makes a client.
+func New(cfg Config) *Client {
+	if cfg.Log == nil {
+		cfg.Log = zap.NewNop()
+	}
+	if cfg.Connected == nil {
+		cfg.Connected = func(bool, error) {}
+	}
+	c := &Client{cfg: cfg, log: cfg.Log, queue: make(chan message, queueLen), drop: make(chan struct{}, 1)}
+	c.statusDue.Store(true)
+	return c
+}
+
+// Heartbeat says that the host's health was looked at, and is to be told with
+// the next tick. The service's ACS heartbeats set the pace.
+func (c *Client) Heartbeat() { c.statusDue.Store(true) }
+
+// Drop ends the session there is, if any; another one follows. It is for when
+// ACS says that the host is inactive.
+func (c *Client) Drop() {
+	select {
+	case c.drop <- struct{}{}:
+	default:
+	}
+}
+
+// Run publishes and keeps a session until ctx ends, and answers why it did.
+func (c *Client) Run(ctx context.Context) error {
+	var publisher sync.WaitGroup
+	publisher.Go(func() { c.publish(ctx) })
+	defer publisher.Wait()
+	policy := ws.Policy{Ladder: backoff.Ladder{First: time.Second, Last: time.Minute, Factor: 2, Jitter: 0.2}}
+	for {
+		lived, end := c.session(ctx)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		c.cfg.Connected(false, end)
+		if errors.Is(end, ws.ErrIdle) {
+			end = fmt.Errorf("%w: %w", end, ws.ErrExpired) // It was closed in good order.
+		}
+		delay := policy.After(end, lived)
+		c.log.Info("TCS session ended", zap.Duration("lived", lived), zap.Duration("wait", delay), zap.Error(end))
+		if !backoff.Wait(ctx, delay) {
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// errDropped is why a session ends after Drop.
+var errDropped = errors.New("the container instance is inactive")
+
+// session is one connection from dial to end.
+func (c *Client) session(ctx context.Context) (lived time.Duration, end error) {
+	target, err := c.target(ctx)
+	if err != nil {
+		return 0, err
+	}
+	conn, err := ws.Dial(ctx, ws.Config{
+		URL: target, Sign: c.cfg.SignUpgrade, Proxy: c.cfg.Proxy, CloseWhenIdle: true,
+		Refusal: func(body []byte) error {
+			if m, err := wire.Decode(body); err == nil {
+				if e, ok := m.(*wire.Exception); ok {
+					return e
+				}
+			}
+			return nil
+		},
+	})
+	if err != nil {
+		return 0, err
+	}
+	start := time.Now()
+	c.log.Info("TCS session is up")
+	c.cfg.Connected(true, nil)
+	ctx, cancel := context.WithCancelCause(ctx)
+	select {
+	case <-c.drop: // It was about an earlier session.
+	default:
+	}
+	var others sync.WaitGroup
+	others.Go(func() { c.send(ctx, conn, target) })
+	others.Go(func() {
+		select {
+		case <-c.drop:
+			cancel(errDropped)
+		case <-ctx.Done():
+		}
+	})
+	end = conn.Run(ctx, func(_ context.Context, frame []byte) { c.handle(conn, frame) })
+	cancel(end)
+	others.Wait()
+	return time.Since(start), end
+}
+
+// target is the URL of the websocket, §5.1.
+func (c *Client) target(ctx context.Context) (string, error) {
+	base, err := c.cfg.Endpoint(ctx)
+	if err != nil {
+		return "", fmt.Errorf("cannot discover the TCS endpoint: %w", err)
+	}
+	q := url.Values{
+		"agentHash":         {c.cfg.AgentHash},
+		"agentVersion":      {c.cfg.AgentVersion},
+		"cluster":           {c.cfg.Cluster},
+		"containerInstance": {c.cfg.ContainerInstanceARN},
+	}
+	return strings.TrimSuffix(base, "/") + "/ws?" + q.Encode(), nil
+}
+
+// handle takes note of one frame; nothing here is answered.
+func (c *Client) handle(conn *ws.Session, frame []byte) {
+	m, err := wire.Decode(frame)
+	if err != nil {
+		c.log.Warn("TCS message cannot be read", zap.Error(err))
+		return
+	}
+	switch m := m.(type) {
+	case *wire.HeartbeatMessage, *wire.Ack:
+		conn.Active()
+	case *wire.StopTelemetrySessionMessage:
+		c.log.Info("TCS is going to stop the session", zap.String("message", m.Message))
+	case *wire.Exception:
+		c.log.Warn("TCS reports an exception", zap.Error(m))
+	default:
+		c.log.Warn("TCS sent a message that only agents send", zap.String("type", m.MessageType()))
+	}
+}
+
+// send sends what is in the queue until the session ends. What it could not
+// send is kept for the next session.
+func (c *Client) send(ctx context.Context, conn *ws.Session, target string) {
+	for {
+		if c.unsent == nil {
+			select {
+			case <-ctx.Done():
+				return
+			case m := <-c.queue:
+				c.unsent = &m
+			}
+		}
+		if age := time.Since(c.unsent.at); age > stale {
+			c.log.Warn("telemetry is too old and dropped", zap.String("type", c.unsent.MessageType()), zap.Duration("age", age))
+			c.unsent = nil
+			continue
+		}
+		if err := c.sendOne(ctx, conn, target, c.unsent.Message); err != nil {
+			if ctx.Err() == nil {
+				c.log.Warn("cannot send telemetry", zap.String("type", c.unsent.MessageType()), zap.Error(err))
+			}
+			// Whether or not the reader has noticed, this session is of no more use.
+			_ = conn.Cut()
+			return
+		}
+		c.unsent = nil
+	}
+}
+
+func (c *Client) sendOne(ctx context.Context, conn *ws.Session, target string, m wire.Message) error {
+	body, err := wire.Encode(m)
+	if err != nil {
+		return err
+	}
+	header := http.Header{}
+	if c.cfg.SignFrame != nil {
+		if header, err = c.cfg.SignFrame(ctx, target, body); err != nil {
+			return err
+		}
+	}
+	return conn.Send(ctx, wire.EncodeFrame(header, body))
+}
