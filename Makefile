@@ -1,0 +1,99 @@
+# Everything that is done to the tree: `make help`. Works on Debian 12 with Go and root; needs no systemd.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# Pinned, and never the newest: tools change under nobody's feet.
+GOLANGCI_LINT := v2.15.0
+CONTAINERD2   := v2.4.2
+TOOLS ?= $(HOME)/.cache/berth/tools
+LINT  := $(TOOLS)/golangci-lint-$(GOLANGCI_LINT)/golangci-lint
+CTRD2 := $(TOOLS)/containerd-$(CONTAINERD2)
+
+# What the tests need of Debian. gcc is for the race detector; the agent itself is built without cgo.
+DEBS := containerd runc nftables iproute2 awscli busybox-static jq gcc libc6-dev ca-certificates git
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+FUZZTIME ?= 10s
+TESTFLAGS ?=
+
+# In CI a look-up that the proxy cannot answer fails at once, and goes nowhere else.
+comma := ,
+ifeq ($(CI),true)
+export GOPROXY := $(subst |direct,,$(subst $(comma)direct,,$(shell go env GOPROXY)))
+endif
+
+.PHONY: help
+help: ## say what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## build bin/berth, one static binary
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/berth ./agent/cmd/berth
+
+.PHONY: deps
+deps: ## install the Debian packages that tests and demo need, when they are missing
+	@missing=(); \
+	for p in $(DEBS); do \
+		[ "$$(dpkg-query -W -f '$${db:Status-Status}' $$p 2>/dev/null || true)" = installed ] || missing+=($$p); \
+	done; \
+	if [ $${#missing[@]} -gt 0 ]; then \
+		echo "installing $${missing[*]}"; \
+		$(SUDO) apt-get update -q; \
+		$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -yq --no-install-recommends "$${missing[@]}"; \
+	fi
+
+.PHONY: tools
+tools: $(LINT) $(CTRD2)/.done ## build the pinned linter and a containerd 2 for tests, once
+
+$(LINT):
+	GOFLAGS= GOBIN=$(@D) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT)
+
+# containerd finds its shim beside itself when that directory is in its PATH.
+$(CTRD2)/.done:
+	GOFLAGS= CGO_ENABLED=0 GOBIN=$(@D) go install \
+		github.com/containerd/containerd/v2/cmd/containerd@$(CONTAINERD2) \
+		github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2@$(CONTAINERD2)
+	touch $@
+
+.PHONY: demo
+demo: deps build ## a cluster, a task and its logs, here and now
+	packaging/demo/demo.sh
+
+.PHONY: test
+test: deps $(CTRD2)/.done ## run all tests; as root none is skipped
+	BERTH_TEST_CONTAINERD2=$(CTRD2)/containerd go test -race -shuffle=on -timeout 20m $(TESTFLAGS) ./...
+
+.PHONY: check
+check: $(LINT) ## formatting, linters, the layout, links between pages, tidiness of go.mod
+	$(LINT) fmt --diff
+	$(LINT) run
+	go vet ./...
+	go test -count=1 ./agent ./agent/shape
+	go mod tidy -diff
+
+.PHONY: fmt
+fmt: $(LINT) ## format the tree as check wants it
+	$(LINT) fmt
+
+.PHONY: bench
+bench: deps build ## measure Berth beside a bare containerd client
+	go run ./agent/e2e/bench
+
+.PHONY: fuzz
+fuzz: ## run every fuzz target for FUZZTIME (10s)
+	@go list -f '{{.ImportPath}} {{.Dir}}' ./... | while read -r pkg dir; do \
+		{ grep -hoE '^func Fuzz[A-Za-z0-9_]+' "$$dir"/*_test.go 2>/dev/null || true; } | while read -r _ target; do \
+			echo "== $$pkg $$target"; \
+			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$pkg" </dev/null || exit 1; \
+		done || exit 1; \
+	done
+
+.PHONY: shape
+shape: ## print the figures by which we watch the shape of the tree
+	@go run ./agent/shape
+
+.PHONY: clean
+clean: ## remove what was built here; tools stay in TOOLS
+	rm -rf bin dist

@@ -1,0 +1,65 @@
+// Package agent holds no code: it is the map of the tree, and the place of the
+// tests that hold the tree to it.
+//
+// Berth is a host agent: it registers a host with an Amazon ECS cluster, runs the
+// cluster's tasks straight on containerd, and reports what they use. A payload
+// comes in as words of the wire, becomes a task.Definition once, walks down
+// through the engine to the runtime, and its facts walk back up.
+//
+// The letter says what a package may import. W, words: the standard library and
+// other words; no I/O beyond what the line says. A, adapter: words and the one
+// foreign library it is the door to, no other adapter. C, conductor: words, the
+// interfaces it declares, and adapters that live below it. R, root: where all
+// comes together. T, for tests and tools only.
+//
+//	agent/awsapi                 A  the SDK's door: credentials, instance metadata, signatures
+//	agent/cli                    R  berth's verbs, a file each
+//	agent/cmd/berth              R  main: arguments to verb to exit code
+//	agent/config                 W  file and environment to one Config; the only reader of the environment
+//	agent/control                C  register, discover endpoints, keep sessions, send the outbox
+//	agent/control/acs            A  payloads to task definitions, acknowledgements
+//	agent/control/backoff        W  how long to wait before another try
+//	agent/control/ecsapi         A  signed JSON 1.1 calls
+//	agent/control/tcs            A  metrics and health to publish requests
+//	agent/control/ws             A  websocket: dial, sign, deadlines; knows no ECS
+//	agent/credentials            W  role credentials by id, in memory only
+//	agent/daemon                 R  builds everything, starts in order, stops in reverse
+//	agent/e2e                    T  stories against the built binary, localcluster and real containerd
+//	agent/engine                 C  one goroutine per task; carries out work; restores
+//	agent/health                 W  parts report; one verdict for systemd, the CLI and TCS
+//	agent/hostapi                A  unix-socket API and its client; the introspection API
+//	agent/hostapi/hostapitest    T  a host API that answers from memory
+//	agent/localcluster           A  a one-host ECS: API, ACS, TCS and image registry on loopback
+//	agent/shape                  T  prints the figures of `make shape`
+//	agent/store                  A  bbolt: tasks, outbox, what was learnt at registration
+//	agent/systemd                A  notify and watchdog
+//	agent/task                   W  a task, its containers, facts and work: the pure machine
+//	agent/wire/acs               W  messages of the agent communication service
+//	agent/wire/ecs               W  messages of the ECS API
+//	agent/wire/tcs               W  messages of the telemetry service
+//	ipam                         W  pools, leases, Plan: which address a container gets
+//	ipam/ports                   W  host ports: reserves, really binds, never clashes
+//	metrics                      W  Sample, Stats: what a measurement is
+//	metrics/cgroup               A  cgroup v1 and v2 under a given root
+//	metrics/netns                A  interface counters of a network namespace
+//	metrics/prom                 A  OpenMetrics
+//	metrics/sampler              C  one loop, held-open files, jittered
+//	runtime/cgroups              A  the tasks' own cgroups, as ECS names them
+//	runtime/container            W  Spec, Status, Exit, Event, error kinds, Runtime: the contract
+//	runtime/ctrd                 A  containerd: images, start, stop, exec, events, leftovers
+//	runtime/fakert               A  a Runtime scripted per container
+//	runtime/logs                 A  the log process, its drivers, and reading logs back
+//	runtime/network              A  makes a Plan true: namespaces, bridge, veth, nftables
+//	runtime/runtimetest          T  conformance suite for any Runtime
+//
+// Directions: runtime, ipam and metrics never import agent. The engine imports
+// neither wire, store, ctrd nor network: it declares what it needs. localcluster
+// imports of ours only wire, so that the server cannot share the client's
+// mistakes. Only roots and tests import the daemon. Each foreign library has one
+// door. agent/layout_test.go holds all this, through other packages too.
+//
+// Where to look: what happens when a stop arrives during a pull
+// (agent/task/testdata), what survives a crash (agent/store), which message
+// carries a task (agent/wire/acs), why a port did not map (ipam/ports, then
+// runtime/network), why it was built so (agent/docs/decisions).
+package agent
