@@ -42,8 +42,9 @@ type Series struct {
 	seen     int // samples believed, ever
 	dropped  uint64
 	last     reading
-	suspect  *reading
-	newest   Sample // with carried counters
+	suspect  reading // the odd reading before this one, if there was one
+	odd      bool    // there was one
+	newest   Sample  // with carried counters
 	previous Sample
 	rates    rates
 
@@ -106,8 +107,8 @@ func (s *Series) Add(sample Sample, restarts int) bool {
 		return false
 	}
 	odd := s.oddities(&s.last, &now)
-	if odd != 0 && (s.suspect == nil || s.oddities(s.suspect, &now) != 0) {
-		s.suspect = &now
+	if odd != 0 && (!s.odd || s.oddities(&s.suspect, &now) != 0) {
+		s.suspect, s.odd = now, true
 		s.dropped++
 		return false
 	}
@@ -236,7 +237,7 @@ func (s *Series) accept(sample Sample, now reading, r rates, restarts int) {
 		now.network, now.hadNetwork = s.last.network, s.last.hadNetwork
 	}
 	s.previous, s.newest = s.newest, sample
-	s.last, s.suspect = now, nil
+	s.last, s.odd = now, false
 	s.rates, s.restarts = r, restarts
 	s.seen++
 

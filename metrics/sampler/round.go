@@ -94,16 +94,17 @@ func (s *Sampler) read(e *entry, round uint64) {
 		}
 		e.source = source
 	}
-	sample := metrics.Sample{Time: time.Now()}
+	sample := &s.scratch
+	*sample = metrics.Sample{Time: time.Now()}
 	sample.CPU.HostUsage = s.hostCPU
-	if err := e.source.Read(&sample); err != nil {
+	if err := e.source.Read(sample); err != nil {
 		s.closeSource(e)
 		s.failed(&e.attempt, round, e.target.Container, err)
 		return
 	}
 	e.attempt = attempt{}
 	sample.Network = s.readNetwork(e, round)
-	e.series.Add(sample, e.target.Restarts)
+	e.series.Add(*sample, e.target.Restarts)
 }
 
 // readNetwork reads the target's network, once a round for all who share it. Without figures the answer is nil; the container is

@@ -51,6 +51,7 @@ type Sampler struct {
 	networks map[networkKey]*network
 	overhead Overhead
 	hostCPU  uint64
+	scratch  metrics.Sample // the sample being read, here so that it is not made anew each time
 }
 
 // New makes a sampler that measures nothing yet.
