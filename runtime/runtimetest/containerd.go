@@ -66,9 +66,10 @@ func NewContainerd(tb testing.TB, binary string) *Containerd {
 	if err != nil {
 		tb.Fatal(err)
 	}
+	root := tb.TempDir() // removed after cleanup
 	c := &Containerd{Address: filepath.Join(dir, "c.sock"), tb: tb, binary: path, dir: dir}
 	tb.Cleanup(c.cleanup)
-	if err := c.configure(tb.TempDir()); err != nil {
+	if err := c.configure(root); err != nil {
 		tb.Fatal(err)
 	}
 	c.Start()

@@ -1,0 +1,64 @@
+package ctrd
+
+import (
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/containerd/containerd/v2/pkg/cap"
+	"golang.org/x/sys/unix"
+)
+
+// host is what the kernel of this host offers, read once.
+type host struct {
+	// unified says that cgroup v2 is in charge.
+	unified bool
+	// cgroups is where the cgroup file systems are mounted.
+	cgroups string
+	// swap says that memory and swap can be limited together.
+	swap bool
+	// apparmor says that AppArmor is in force.
+	apparmor bool
+	// selinux says that SELinux is in force.
+	selinux bool
+	// nofile is the most open files that a container can be given.
+	nofile uint64
+}
+
+// detectHost looks below root, "/" but for tests.
+func detectHost(root string) host {
+	h := host{cgroups: filepath.Join(root, "sys/fs/cgroup")}
+	exists := func(path string) bool {
+		_, err := os.Stat(filepath.Join(root, path))
+		return err == nil
+	}
+	var fs unix.Statfs_t
+	h.unified = unix.Statfs(h.cgroups, &fs) == nil && fs.Type == unix.CGROUP2_SUPER_MAGIC
+	if h.unified {
+		// The root cgroup has no memory files; any slice below tells.
+		slices, _ := filepath.Glob(filepath.Join(h.cgroups, "*", "memory.swap.max"))
+		h.swap = len(slices) > 0
+	} else {
+		h.swap = exists("sys/fs/cgroup/memory/memory.memsw.limit_in_bytes")
+	}
+	enabled, err := os.ReadFile(filepath.Join(root, "sys/module/apparmor/parameters/enabled"))
+	h.apparmor = err == nil && strings.HasPrefix(string(enabled), "Y") && exists("sys/kernel/security/apparmor")
+	h.selinux = exists("sys/fs/selinux/enforce")
+	h.nofile = maxNofile()
+	return h
+}
+
+// maxNofile is our own hard limit, or no limit where we may raise it.
+func maxNofile() uint64 {
+	caps, err := cap.Current()
+	if err == nil && slices.Contains(caps, "CAP_SYS_RESOURCE") {
+		return math.MaxUint64
+	}
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return nofileHard
+	}
+	return limit.Max
+}

@@ -1,0 +1,305 @@
+package ctrd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/containerd/containerd/v2/core/remotes"
+	"github.com/containerd/containerd/v2/core/remotes/docker"
+	"github.com/containerd/containerd/v2/core/remotes/docker/config"
+	remoteserrors "github.com/containerd/containerd/v2/core/remotes/errors"
+	"github.com/containerd/errdefs"
+	"github.com/distribution/reference"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/berthd/berth/runtime/container"
+)
+
+const (
+	defaultResolveTimeout    = time.Minute
+	defaultInactivityTimeout = time.Minute
+	// progressEvery is the time between two reports to one caller.
+	progressEvery = 200 * time.Millisecond
+	// tries is how often a step is done before it has failed; backoff waits
+	// between them.
+	tries       = 5
+	backoffBase = 250 * time.Millisecond
+	backoffMax  = 5 * time.Second
+)
+
+// Pull implements container.Runtime. The policy decides only whether the
+// registry is asked; after a failure under PullDefault, the caller may ask again
+// with PullPreferCached.
+func (r *Runtime) Pull(ctx context.Context, req container.PullRequest, progress func(container.Progress)) (container.Image, error) {
+	if err := context.Cause(ctx); err != nil {
+		return container.Image{}, err
+	}
+	ctx = r.ns(ctx)
+	named, err := normalise(req.Ref)
+	if err != nil {
+		return container.Image{}, container.Errorf(container.KindManifest, "%w", err)
+	}
+	if progress == nil {
+		progress = func(container.Progress) {}
+	}
+	report := func(p container.Progress) {
+		p.Ref = named.String()
+		progress(p)
+	}
+	if req.Policy == container.PullPreferCached || req.Policy == container.PullOnce {
+		img, ok, err := r.cached(ctx, named, req.Policy)
+		if err != nil {
+			return container.Image{}, r.fail(ctx, container.KindInspect, "look for image "+req.Ref, err)
+		}
+		if ok {
+			report(container.Progress{Stage: "done", Digest: img.Digest, Fetched: img.Size, Total: img.Size})
+			return img, nil
+		}
+	}
+	img, err := r.pullFromRegistry(ctx, named, req, report)
+	if err != nil {
+		return container.Image{}, err
+	}
+	report(container.Progress{Stage: "done", Digest: img.Digest, Fetched: img.Size, Total: img.Size})
+	return img, nil
+}
+
+// cached finds an image that the policy allows to be used unasked.
+func (r *Runtime) cached(ctx context.Context, named reference.Named, policy container.PullPolicy) (container.Image, bool, error) {
+	img, info, err := r.local(ctx, named, "")
+	if errdefs.IsNotFound(err) {
+		return container.Image{}, false, nil
+	}
+	if err != nil {
+		return container.Image{}, false, err
+	}
+	if policy == container.PullOnce && img.Labels[labelPulled] != "true" {
+		return container.Image{}, false, nil
+	}
+	ok, err := r.unpacked(ctx, info)
+	return image(img, info), ok, err
+}
+
+// pullFromRegistry resolves the reference and makes what it resolved to
+// present.
+func (r *Runtime) pullFromRegistry(
+	ctx context.Context, named reference.Named, req container.PullRequest, report func(container.Progress),
+) (container.Image, error) {
+	report(container.Progress{Stage: "resolving"})
+	resolver := r.resolver(named, req.Auth)
+	pinned, isPinned := named.(reference.Digested)
+	var target ocispec.Descriptor
+	if isPinned {
+		img, info, err := r.local(ctx, named, pinned.Digest())
+		if err == nil {
+			return r.complete(ctx, named, img.Target, info, false, func() error {
+				return r.fetch(ctx, fetchRequest{named: named, target: img.Target, resolver: resolver, req: req}, report)
+			})
+		}
+		if !errdefs.IsNotFound(err) {
+			return container.Image{}, r.fail(ctx, container.KindInspect, "look for image "+req.Ref, err)
+		}
+	}
+	target, err := r.resolve(ctx, resolver, named, req)
+	if err != nil {
+		return container.Image{}, err
+	}
+	report(container.Progress{Stage: "resolving", Digest: target.Digest.String()})
+	info := imageInfo{digest: target.Digest}
+	if _, known, err := r.local(ctx, named, target.Digest); err == nil {
+		info = known
+	} else if !errdefs.IsNotFound(err) {
+		return container.Image{}, r.fail(ctx, container.KindInspect, "look for image "+req.Ref, err)
+	}
+	return r.complete(ctx, named, target, info, !isPinned, func() error {
+		return r.fetch(ctx, fetchRequest{named: named, target: target, resolver: resolver, req: req}, report)
+	})
+}
+
+// complete fetches the image unless it is here, and names it.
+func (r *Runtime) complete(
+	ctx context.Context, named reference.Named, target ocispec.Descriptor, info imageInfo, asked bool, fetch func() error,
+) (_ container.Image, err error) {
+	defer func() { err = r.fail(ctx, container.KindPull, "pull image "+named.String(), err) }()
+	here := false
+	if info.chainID != "" {
+		if here, err = r.unpacked(ctx, info); err != nil {
+			return container.Image{}, err
+		}
+	}
+	if !here {
+		if err := fetch(); err != nil {
+			return container.Image{}, err
+		}
+	}
+	labels := pulledLabels(time.Now())
+	// The name by digest keeps the image while the tag moves on.
+	img, err := r.name(ctx, canonical(named, target.Digest), target, labels)
+	if err != nil {
+		return container.Image{}, err
+	}
+	if img.Name != named.String() {
+		if img, err = r.name(ctx, named.String(), target, labels); err != nil {
+			return container.Image{}, err
+		}
+	}
+	if info, err = r.info(ctx, target); err != nil {
+		return container.Image{}, err
+	}
+	out := image(img, info)
+	out.FromRegistry = asked
+	return out, nil
+}
+
+// resolve asks the registry which digest the reference has.
+func (r *Runtime) resolve(
+	ctx context.Context, resolver remotes.Resolver, named reference.Named, req container.PullRequest,
+) (ocispec.Descriptor, error) {
+	timeout := req.ResolveTimeout
+	if timeout == 0 {
+		timeout = defaultResolveTimeout
+	}
+	late := fmt.Errorf("registry %s did not answer within %s: %w", reference.Domain(named), timeout, container.ErrTimeout)
+	asking, cancel := context.WithTimeoutCause(ctx, timeout, late)
+	defer cancel()
+	var target ocispec.Descriptor
+	err := retry(asking, func() error {
+		var err error
+		_, target, err = resolver.Resolve(asking, named.String())
+		return err
+	})
+	switch {
+	case err == nil:
+		return target, nil
+	case errors.Is(context.Cause(asking), late) && context.Cause(ctx) == nil:
+		return target, &container.Error{Kind: container.KindTimeout, Retry: true, Err: late}
+	}
+	return target, r.failPull(ctx, container.KindManifest, named, err)
+}
+
+// resolver speaks to the registry of a reference, honouring hosts.toml.
+// Registries on this host speak plain HTTP.
+func (r *Runtime) resolver(named reference.Named, auth *container.Auth) remotes.Resolver {
+	domain := reference.Domain(named)
+	options := config.HostOptions{HostDir: config.HostDirFromRoot(r.cfg.CertsDir)}
+	if isLoopback(domain) {
+		options.DefaultScheme = "http"
+	}
+	if auth != nil {
+		given := *auth
+		options.Credentials = func(host string) (string, string, error) {
+			// The credentials are for the registry of the reference, not for its
+			// mirrors.
+			if host == domain || (domain == "docker.io" && strings.HasSuffix(host, ".docker.io")) {
+				return given.Username, given.Password, nil
+			}
+			return "", "", nil
+		}
+	}
+	return docker.NewResolver(docker.ResolverOptions{
+		Hosts:   config.ConfigureHosts(r.life, options),
+		Headers: http.Header{"User-Agent": []string{"berth"}},
+	})
+}
+
+func isLoopback(domain string) bool {
+	host := domain
+	if h, _, err := net.SplitHostPort(domain); err == nil {
+		host = h
+	}
+	ip := net.ParseIP(strings.Trim(host, "[]"))
+	return host == "localhost" || (ip != nil && ip.IsLoopback())
+}
+
+// retry does a step again after a failure that may pass, with growing pauses.
+func retry(ctx context.Context, step func() error) error {
+	pause := backoffBase
+	for try := 1; ; try++ {
+		err := step()
+		if err == nil || try == tries || !transient(err) || context.Cause(ctx) != nil {
+			return err
+		}
+		timer := time.NewTimer(pause/2 + rand.N(pause))
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return err
+		}
+		pause = min(2*pause, backoffMax)
+	}
+}
+
+// transient says whether a registry's failure may pass by itself.
+func transient(err error) bool {
+	if isContextError(err) || isNoSpace(err) || isUnavailable(err) {
+		return false
+	}
+	if code := statusOf(err); code != 0 {
+		return code == http.StatusRequestTimeout || code == http.StatusTooManyRequests || code >= http.StatusInternalServerError
+	}
+	var dns *net.DNSError
+	if errors.As(err, &dns) {
+		return !dns.IsNotFound
+	}
+	switch {
+	case errdefs.IsNotFound(err), errdefs.IsInvalidArgument(err), errdefs.IsPermissionDenied(err),
+		errdefs.IsUnauthorized(err), errdefs.IsNotImplemented(err), errdefs.IsFailedPrecondition(err):
+		return false
+	}
+	return true
+}
+
+// statusOf is the HTTP status behind a registry's error, zero for none.
+func statusOf(err error) int {
+	if e, ok := errors.AsType[remoteserrors.ErrUnexpectedStatus](err); ok {
+		return e.StatusCode
+	}
+	if codes, ok := errors.AsType[docker.Errors](err); ok && len(codes) > 0 {
+		if e, ok := errors.AsType[docker.Error](codes[0]); ok {
+			return e.Code.Descriptor().HTTPStatusCode
+		}
+		if e, ok := errors.AsType[docker.ErrorCode](codes[0]); ok {
+			return e.Descriptor().HTTPStatusCode
+		}
+	}
+	return 0
+}
+
+// fetchRequest is one image to fetch.
+type fetchRequest struct {
+	named    reference.Named
+	target   ocispec.Descriptor
+	resolver remotes.Resolver
+	req      container.PullRequest
+}
+
+// fixed is a Resolver whose answer is known: nothing is asked twice, and the
+// image fetched is the one that was resolved.
+type fixed struct {
+	remotes.Resolver
+
+	name   string
+	target ocispec.Descriptor
+	watch  *tracker
+}
+
+// Resolve implements remotes.Resolver.
+func (f fixed) Resolve(context.Context, string) (string, ocispec.Descriptor, error) {
+	return f.name, f.target, nil
+}
+
+// Fetcher implements remotes.Resolver.
+func (f fixed) Fetcher(ctx context.Context, name string) (remotes.Fetcher, error) {
+	inner, err := f.Resolver.Fetcher(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return f.watch.fetcher(inner), nil
+}

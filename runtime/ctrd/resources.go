@@ -1,0 +1,120 @@
+package ctrd
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/containerd/containerd/v2/pkg/oci"
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/berthd/berth/runtime/container"
+)
+
+// minMemory is the least memory limit; less cannot start a process.
+const minMemory = 4 << 20
+
+// resources are the limits, in the form of cgroup v1; the OCI runtime
+// translates them for v2 (shares to weight).
+func resources(in specInput) *specs.LinuxResources {
+	l := in.Limits
+	out := &specs.LinuxResources{CPU: cpu(l), Memory: memory(l, in.host)}
+	if l.Pids > 0 {
+		out.Pids = &specs.LinuxPids{Limit: &l.Pids}
+	}
+	return out
+}
+
+func cpu(l container.Limits) *specs.LinuxCPU {
+	c := &specs.LinuxCPU{Cpus: l.CPUSet}
+	if l.CPUShares > 0 {
+		shares := min(max(l.CPUShares, 2), 262144)
+		c.Shares = &shares
+	}
+	if l.CPUQuota != 0 {
+		c.Quota = &l.CPUQuota
+	}
+	if l.CPUPeriod != 0 {
+		c.Period = &l.CPUPeriod
+	}
+	return c
+}
+
+func memory(l container.Limits, h host) *specs.LinuxMemory {
+	m := &specs.LinuxMemory{}
+	if l.Memory > 0 {
+		limit := max(l.Memory, minMemory)
+		m.Limit = &limit
+		swap := l.MemorySwap
+		if swap == 0 {
+			swap = 2 * limit // as Docker: as much swap as memory
+		}
+		if h.swap {
+			m.Swap = &swap
+		}
+	}
+	if l.MemoryReservation > 0 {
+		m.Reservation = &l.MemoryReservation
+	}
+	if !h.unified { // cgroup v2 has neither
+		m.Swappiness = l.Swappiness
+		if l.DisableOOMKiller {
+			m.DisableOOMKiller = &l.DisableOOMKiller
+		}
+	}
+	return m
+}
+
+// device is a rule of the device cgroup.
+func device(kind string, major, minor int64, access string) specs.LinuxDeviceCgroup {
+	return specs.LinuxDeviceCgroup{Allow: true, Type: kind, Major: &major, Minor: &minor, Access: access}
+}
+
+// defaultDevices are Docker's rules: making any node is allowed, using only
+// those that every container has.
+func defaultDevices() []specs.LinuxDeviceCgroup {
+	const wild = -1
+	rules := []specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}}
+	for _, d := range [][2]int64{{1, 3}, {1, 5}, {1, 7}, {1, 8}, {1, 9}, {5, 0}, {5, 1}, {5, 2}} {
+		rules = append(rules, device("c", d[0], d[1], "rwm"))
+	}
+	return append(rules,
+		device("c", 136, wild, "rwm"), // pts
+		device("c", wild, wild, "m"),
+		device("b", wild, wild, "m"),
+	)
+}
+
+// devices gives the container its device nodes and the right to use them.
+func devices(s *specs.Spec, in specInput) error {
+	if in.Rights.Privileged {
+		all, err := oci.HostDevices()
+		if err != nil {
+			return fmt.Errorf("cannot list the host's devices: %w", err)
+		}
+		s.Linux.Devices = all
+		s.Linux.Resources.Devices = []specs.LinuxDeviceCgroup{{Allow: true, Access: "rwm"}}
+	} else {
+		s.Linux.Resources.Devices = defaultDevices()
+	}
+	for _, d := range in.Devices {
+		node, err := oci.DeviceFromPath(d.HostPath)
+		if err != nil {
+			return invalid("error gathering device information while adding custom device %q: %w", d.HostPath, err)
+		}
+		if d.ContainerPath != "" {
+			node.Path = cleanPath(d.ContainerPath)
+		}
+		access := d.Permissions
+		if access == "" {
+			access = "rwm"
+		}
+		if strings.Trim(access, "rwm") != "" {
+			return invalid("invalid device permissions %q", access)
+		}
+		s.Linux.Devices = slices.DeleteFunc(s.Linux.Devices, func(have specs.LinuxDevice) bool { return have.Path == node.Path })
+		s.Linux.Devices = append(s.Linux.Devices, *node)
+		s.Linux.Resources.Devices = append(s.Linux.Resources.Devices, device(node.Type, node.Major, node.Minor, access))
+	}
+	return nil
+}
