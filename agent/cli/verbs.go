@@ -1,0 +1,20 @@
+package cli
+
+import "github.com/spf13/cobra"
+
+// verbs lists the command line, in the order in which help shows the groups.
+func (a *app) verbs() []*cobra.Command {
+	return []*cobra.Command{
+		a.ps(),
+		a.why(),
+		a.logs(),
+		a.exec(),
+		a.stop(),
+		a.top(),
+		a.events(),
+		a.images(),
+		a.doctor(),
+		a.config(),
+		a.version(),
+	}
+}

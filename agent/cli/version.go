@@ -1,0 +1,59 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"runtime"
+	"runtime/debug"
+
+	"github.com/spf13/cobra"
+)
+
+// Build is what is known about this binary.
+type Build struct {
+	Version  string `json:"version"` // v1.2.3, or (devel)
+	Revision string `json:"revision,omitempty"`
+	Modified bool   `json:"modified,omitempty"` // built from a tree with changes
+	Go       string `json:"go"`
+	Platform string `json:"platform"`
+}
+
+// ThisBuild reads what the Go tool stamped into the binary.
+func ThisBuild() Build {
+	b := Build{Version: "(devel)", Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return b
+	}
+	if info.Main.Version != "" {
+		b.Version = info.Main.Version
+	}
+	for _, s := range info.Settings {
+		switch s.Key {
+		case "vcs.revision":
+			b.Revision = s.Value
+		case "vcs.modified":
+			b.Modified = s.Value == "true"
+		}
+	}
+	return b
+}
+
+func (a *app) version() *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the version of this binary",
+		Args:  args(0, 0),
+		RunE: func(*cobra.Command, []string) error {
+			b := ThisBuild()
+			return a.print(b, func(w io.Writer) error {
+				line := "berth " + b.Version
+				if b.Revision != "" {
+					line += " (" + b.Revision[:min(len(b.Revision), 8)] + ")"
+				}
+				_, err := fmt.Fprintf(w, "%s %s %s\n", line, b.Go, b.Platform)
+				return err
+			})
+		},
+	}
+}
