@@ -137,7 +137,8 @@ type Observer interface {
 	Changed(t Task)
 	// Event is called for what a person would want to read.
 	Event(e Event)
-	// Pulling is called with the progress of a pull.
+	// Pulling is called with the progress of a pull, the last time with the stage
+	// "done", whatever came of it.
 	Pulling(taskID, name string, p container.Progress)
 }
 

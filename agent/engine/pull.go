@@ -30,6 +30,7 @@ func (r *runner) pull(ctx context.Context, c *task.Container) {
 	limited, cancel := context.WithTimeoutCause(ctx, e.config.PullTotal, container.ErrTimeout)
 	defer cancel()
 	image, err := e.pullWithFallback(limited, r, c, began)
+	e.observer.Pulling(r.id, c.Name, container.Progress{Ref: c.Image, Stage: "done"})
 	switch {
 	case err == nil:
 		facts := []task.Fact{}

@@ -1,0 +1,218 @@
+package e2e
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"github.com/moby/sys/mountinfo"
+
+	"github.com/berthd/berth/runtime/ctrd"
+)
+
+// pushMain is the program push-image REF [CONFIG.json]: it pushes an image made
+// of the host's static busybox, with the image configuration given.
+func pushMain() {
+	if err := push(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "push-image:", err)
+		os.Exit(1)
+	}
+}
+
+func push(args []string) error {
+	if len(args) == 0 {
+		return errors.New("usage: push-image REF [CONFIG.json]")
+	}
+	ref, err := name.ParseReference(args[0], name.Insecure)
+	if err != nil {
+		return err
+	}
+	config := v1.Config{Cmd: []string{"sh"}, Env: []string{"PATH=/bin"}}
+	if len(args) > 1 {
+		data, err := os.ReadFile(args[1])
+		if err != nil {
+			return err
+		}
+		if err := json.Unmarshal(data, &config); err != nil {
+			return err
+		}
+	}
+	image, err := busyboxImage(config)
+	if err != nil {
+		return err
+	}
+	return remote.Write(ref, image)
+}
+
+func busyboxImage(config v1.Config) (v1.Image, error) {
+	path, err := exec.LookPath("busybox")
+	if err != nil {
+		return nil, err
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	var layer bytes.Buffer
+	w := tar.NewWriter(&layer)
+	header := func(h *tar.Header, body []byte) {
+		h.Size = int64(len(body))
+		err = errors.Join(err, w.WriteHeader(h))
+		_, e := w.Write(body)
+		err = errors.Join(err, e)
+	}
+	for _, dir := range []string{"bin/", "tmp/", "etc/", "www/", "root/"} {
+		header(&tar.Header{Typeflag: tar.TypeDir, Name: dir, Mode: 0o1777}, nil)
+	}
+	header(&tar.Header{Name: "bin/busybox", Mode: 0o755}, data)
+	header(&tar.Header{Name: "etc/passwd", Mode: 0o644}, []byte("root:x:0:0::/root:/bin/sh\nweb:x:1000:1000::/:/bin/sh\n"))
+	header(&tar.Header{Name: "etc/group", Mode: 0o644}, []byte("root:x:0:\nweb:x:1000:\n"))
+	header(&tar.Header{Name: "www/index.html", Mode: 0o644}, []byte("hello from berth\n"))
+	for _, tool := range strings.Fields("sh sleep echo cat ls httpd wget env id hostname mount touch seq head tail dd true false kill trap nc test ip date ps grep yes printf stat ulimit") {
+		header(&tar.Header{Typeflag: tar.TypeSymlink, Name: "bin/" + tool, Linkname: "busybox", Mode: 0o777}, nil)
+	}
+	if err = errors.Join(err, w.Close()); err != nil {
+		return nil, err
+	}
+	l, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(layer.Bytes())), nil })
+	if err != nil {
+		return nil, err
+	}
+	image, err := mutate.AppendLayers(empty.Image, l)
+	if err != nil {
+		return nil, err
+	}
+	file, err := image.ConfigFile()
+	if err != nil {
+		return nil, err
+	}
+	file = file.DeepCopy()
+	file.Architecture, file.OS, file.Config = runtime.GOARCH, "linux", config
+	return mutate.ConfigFile(image, file)
+}
+
+// eventuallyMain is the program eventually DURATION REGEXP COMMAND…: it runs the
+// command until it succeeds with output that matches, and prints that.
+func eventuallyMain() {
+	if err := eventually(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "eventually:", err)
+		os.Exit(1)
+	}
+}
+
+func eventually(args []string) error {
+	if len(args) < 3 {
+		return errors.New("usage: eventually DURATION REGEXP COMMAND…")
+	}
+	patience, err := time.ParseDuration(args[0])
+	if err != nil {
+		return err
+	}
+	want, err := regexp.Compile("(?ms)" + args[1])
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeoutCause(context.Background(), patience, errors.New("out of patience"))
+	defer cancel()
+	ticker := time.NewTicker(50 * time.Millisecond)
+	defer ticker.Stop()
+	var last []byte
+	var lastErr error
+	for ctx.Err() == nil {
+		var errs bytes.Buffer
+		cmd := exec.CommandContext(ctx, args[2], args[3:]...)
+		cmd.Stderr = &errs
+		out, err := cmd.Output()
+		if err == nil && want.Match(out) {
+			_, err := os.Stdout.Write(out)
+			return err
+		}
+		if ctx.Err() == nil {
+			last, lastErr = append(out, errs.Bytes()...), err
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+		}
+	}
+	return fmt.Errorf("not within %s: %v matches %q; the last answer was (%v):\n%s", patience, args[2:], args[1], lastErr, last)
+}
+
+// leftBehindMain is the program left-behind: it says what the story's agent left
+// on the host, and fails if that is anything.
+func leftBehindMain() {
+	left, err := leftBehind(context.Background())
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "left-behind:", err)
+		os.Exit(2)
+	}
+	for _, what := range left {
+		fmt.Println(what)
+	}
+	if len(left) > 0 {
+		os.Exit(1)
+	}
+}
+
+func leftBehind(ctx context.Context) ([]string, error) {
+	run, stageName, work := os.Getenv("RUN"), os.Getenv("STAGE"), os.Getenv("WORK")
+	var left []string
+	rt, err := ctrd.New(ctrd.Config{Address: os.Getenv("BERTH_CONTAINERD_ADDRESS"), Namespace: stageName, StateDir: filepath.Join(run, "look")})
+	if err != nil {
+		return nil, err
+	}
+	defer rt.Close()
+	containers, err := rt.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range containers {
+		left = append(left, "container "+c.ID)
+	}
+	mounts, err := mountinfo.GetMounts(mountinfo.PrefixFilter(run))
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range mounts {
+		left = append(left, "mount "+m.Mountpoint)
+	}
+	for kind, pattern := range map[string]string{
+		"network namespace": "/netns/*", "name files": "/net/*", "log pipes": "/logs/*",
+	} {
+		paths, err := filepath.Glob(run + pattern)
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range paths {
+			left = append(left, kind+" "+p)
+		}
+	}
+	out, err := exec.CommandContext(ctx, "ip", "-n", stageName, "-o", "link", "show", "type", "veth").Output()
+	if err != nil {
+		return nil, err
+	}
+	for line := range strings.Lines(string(out)) {
+		left = append(left, "link "+strings.TrimSpace(line))
+	}
+	for _, dir := range taskCgroups(work) {
+		left = append(left, "cgroup "+dir)
+	}
+	return left, nil
+}

@@ -1,0 +1,44 @@
+package e2e
+
+// scripts are the programs of every story, beside those of newStage: shell, so
+// that a story reads as what a person would type.
+func scripts() map[string]string {
+	return map[string]string{
+		// up starts the local cluster, fills its registry, and starts the agent.
+		"up": `set -e
+local-start
+push 127.0.0.1:4580/box:1
+agent-start "$@"`,
+		"local-start": `cd "$WORK"
+setsid berth local --listen 127.0.0.1:4580 --state "$WORK/local" "$@" >>"$WORK/local.log" 2>&1 </dev/null &
+echo $! >"$WORK/local.pid"
+eventually 10s . get http://127.0.0.1:4580/_berth/health >/dev/null || { cat "$WORK/local.log" >&2; exit 1; }`,
+		"local-stop": `kill -TERM $(cat "$WORK/local.pid"); while kill -0 $(cat "$WORK/local.pid") 2>/dev/null; do sleep 0.05; done`,
+		"agent-start": `cd "$WORK"
+setsid berth agent "$@" >>"$WORK/agent.log" 2>&1 </dev/null &
+echo $! >"$WORK/agent.pid"
+connected || { tail -50 "$WORK/agent.log" >&2; exit 1; }`,
+		"agent-kill": `kill -KILL $(cat "$WORK/agent.pid"); while kill -0 $(cat "$WORK/agent.pid") 2>/dev/null; do sleep 0.02; done`,
+		"agent-stop": `kill -TERM $(cat "$WORK/agent.pid"); while kill -0 $(cat "$WORK/agent.pid") 2>/dev/null; do sleep 0.02; done`,
+		// connected waits until the cluster says that the agent is.
+		"connected": `eventually 30s '^true$' instance .agentConnected >/dev/null`,
+		"instance": `aws ecs describe-container-instances --cluster story --container-instances \
+  $(aws ecs list-container-instances --cluster story | jq -r '.containerInstanceArns[0]') | jq -r ".containerInstances[0] | $1"`,
+		// run FILE [ARGS] registers a task definition and runs it; the ARNs of the
+		// tasks are kept in the file "task".
+		"run": `set -e
+file=$1; shift
+aws ecs register-task-definition --cli-input-json "file://$WORK/$file" >/dev/null
+aws ecs run-task --cluster story --task-definition $(jq -r .family "$WORK/$file") "$@" >"$WORK/run.json"
+jq -r '.tasks[].taskArn' "$WORK/run.json" >"$WORK/task"
+jq -c '.failures[]' "$WORK/run.json"`,
+		// task QUERY asks describe-tasks about the first task run.
+		"task":      `aws ecs describe-tasks --cluster story --tasks $(cat "$WORK/task") | jq -r ".tasks[0] | $1"`,
+		"tasks":     `aws ecs describe-tasks --cluster story --tasks $(cat "$WORK/task") | jq -r ".tasks[] | $1"`,
+		"is":        `eventually 40s "^$1\$" task .lastStatus >/dev/null || { task .; tail -30 "$WORK/agent.log"; } >&2`,
+		"stop-task": `for t in $(cat "$WORK/task"); do aws ecs stop-task --cluster story --task $t "$@" >/dev/null; done`,
+		"faults":    `inside busybox wget -q -O - --post-data "$1" --header 'Content-Type: application/json' http://127.0.0.1:4580/_berth/faults`,
+		// clean waits until nothing is left of the stopped tasks.
+		"clean": `eventually 20s . sh -c 'left-behind && echo nothing' || { left-behind; tail -40 "$WORK/agent.log"; } >&2`,
+	}
+}
