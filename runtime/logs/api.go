@@ -18,7 +18,8 @@ import (
 //	GET    /v1/containers             status of the open ones
 //	GET    /v1/hold                   answers when the process ends
 //
-// An error is {"error": "…"}: 400 for options that are wrong, else 500.
+// An error is {"error": "…"}: 400 for options that are wrong, 503 from a
+// process that is about to end, else 500.
 
 // problem is an error on the wire.
 type problem struct {
@@ -67,6 +68,8 @@ func (s *server) verb(do func(context.Context, string) error) http.HandlerFunc {
 			rw.WriteHeader(http.StatusNoContent)
 		case errors.Is(err, ErrOptions):
 			s.answer(rw, http.StatusBadRequest, problem{err.Error()})
+		case errors.Is(err, errStopped):
+			s.answer(rw, http.StatusServiceUnavailable, problem{err.Error()})
 		default:
 			s.answer(rw, http.StatusInternalServerError, problem{err.Error()})
 		}

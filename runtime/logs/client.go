@@ -301,6 +301,9 @@ func (c *Client) request(ctx context.Context, method, url string) (*http.Respons
 			return nil, fmt.Errorf("cannot ask log process: %w", err)
 		}
 		resp, err := c.http.Do(req)
+		if err == nil && resp.StatusCode == http.StatusServiceUnavailable {
+			err = errors.Join(errStopped, resp.Body.Close()) // the next process will do it
+		}
 		if err == nil {
 			return resp, nil
 		}

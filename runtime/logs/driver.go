@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"go.uber.org/zap"
 )
 
 // The drivers that the log process has of itself.
@@ -56,7 +58,8 @@ type Mark struct{ A, B uint64 }
 type Driver interface {
 	// Write takes entries from the front and returns how many it took; the rest
 	// is offered again. It may take fewer without an error. Entries taken must
-	// outlive this process: they are given up when Write returns.
+	// outlive this process: they are given up when Write returns. Should the
+	// process be killed just before that, they are offered again to the next.
 	Write(ctx context.Context, entries []Entry) (int, error)
 	// Mark is the position after what Write took.
 	Mark() Mark
@@ -74,6 +77,8 @@ type DriverConfig struct {
 	// Mark is what Driver.Mark said when entries were last given up. Anything
 	// the driver has written beyond it was not, and will be offered again.
 	Mark Mark
+	// Log is where the driver says what it does not return.
+	Log *zap.Logger
 }
 
 // Factory makes drivers of one name.

@@ -132,7 +132,7 @@ func (r *reader) lines(ctx context.Context) error {
 func (r *reader) next() (next *logFile, err error) {
 	if r.at != nil {
 		if last, err := r.at.named(r.path); last && err == nil {
-			return nil, nil //nolint:nilnil // no next file is an answer, not an error
+			return nil, nil
 		}
 	}
 	err = r.listed(func(names []string) (err error) {

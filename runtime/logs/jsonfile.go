@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"sync"
 	"syscall"
+
+	"go.uber.org/zap"
 )
 
 // logName is the current file of the json-file driver; older ones are
@@ -87,8 +89,8 @@ type jsonFile struct {
 	file     *os.File
 	inode    uint64
 	size     int64
+	log      *zap.Logger
 	compress sync.WaitGroup // at most one compression, of the newest old file
-	gzErr    error          // its error; read after compress.Wait
 }
 
 var _ Driver = (*jsonFile)(nil)
@@ -107,7 +109,7 @@ func openJSONFile(_ context.Context, cfg DriverConfig) (Driver, error) {
 	if err := os.MkdirAll(cfg.DataDir, 0o750); err != nil {
 		return nil, fmt.Errorf("cannot make log directory: %w", err)
 	}
-	d := &jsonFile{path: filepath.Join(cfg.DataDir, logName), rules: rules}
+	d := &jsonFile{path: filepath.Join(cfg.DataDir, logName), rules: rules, log: cfg.Log}
 	if len(attrs) > 0 {
 		if d.attrs, err = json.Marshal(attrs); err != nil {
 			return nil, fmt.Errorf("cannot encode log attributes: %w", err)
@@ -234,7 +236,7 @@ func (d *jsonFile) Sync(context.Context) error {
 func (d *jsonFile) Close(ctx context.Context) error {
 	err := errors.Join(d.Sync(ctx), d.file.Close())
 	d.compress.Wait()
-	return errors.Join(err, d.gzErr)
+	return err
 }
 
 // inodeOf is the number of a file on its disk.

@@ -11,13 +11,14 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 )
 
 // newJSONFile opens the driver in dir.
 func newJSONFile(t *testing.T, dir string, options map[string]string, mark Mark) Driver {
 	t.Helper()
-	d, err := openJSONFile(t.Context(), DriverConfig{Container: Container{ID: "c", Options: options}, DataDir: dir, Mark: mark})
+	d, err := openJSONFile(t.Context(), DriverConfig{Container: Container{ID: "c", Options: options}, DataDir: dir, Mark: mark, Log: zap.NewNop()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -88,7 +88,7 @@ func TestRingDropsAndCounts(t *testing.T) {
 		for _, e := range entries {
 			clear(e.Line) // the ring must have its own copy
 		}
-		time.Sleep(time.Minute) //nolint:forbidigo // bubble time
+		wait(t, time.Minute)
 		if r.dropped.Load() != 15 || len(far.got()) != 0 {
 			t.Errorf("dropped %d, sent %d", r.dropped.Load(), len(far.got()))
 		}

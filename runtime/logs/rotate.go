@@ -9,6 +9,8 @@ import (
 	"os"
 	"strconv"
 	"time"
+
+	"go.uber.org/zap"
 )
 
 // gzSuffix marks a compressed file.
@@ -19,12 +21,11 @@ const gzSuffix = ".gz"
 // in the numbers does no harm, and a missing current file is made by open.
 func (d *jsonFile) rotate() error {
 	d.compress.Wait()
-	if d.gzErr != nil {
-		// The uncompressed file is still there, and shifts like the others.
-		d.gzErr = nil
-	}
-	if err := d.shift(); err != nil {
-		return err
+	// It is not there if we came this far before, and could not make a new one.
+	if exists(d.path) {
+		if err := d.shift(); err != nil {
+			return err
+		}
 	}
 	old := d.file
 	if err := d.open(); err != nil {
@@ -36,7 +37,11 @@ func (d *jsonFile) rotate() error {
 	}
 	if d.rules.compress {
 		path := d.path + ".1"
-		d.compress.Go(func() { d.gzErr = compressFile(path) })
+		d.compress.Go(func() {
+			if err := compressFile(path); err != nil {
+				d.log.Warn("old log stays uncompressed", zap.Error(err))
+			}
+		})
 	}
 	return nil
 }

@@ -141,7 +141,7 @@ func Run(ctx context.Context, cfg ServerConfig) (err error) {
 	defer s.mu.Unlock()
 	for _, w := range s.workers {
 		<-w.done
-		if w.err != nil && !errors.Is(w.err, errStopped) {
+		if !errors.Is(w.err, errStopped) {
 			err = errors.Join(err, w.err)
 		}
 	}
@@ -247,8 +247,9 @@ func (s *server) close(ctx context.Context, id string) error {
 		return err
 	}
 	delete(s.workers, id)
-	return removeAll(filepath.Join(w.dir, spoolName), filepath.Join(w.dir, stdoutName),
-		filepath.Join(w.dir, stderrName), filepath.Join(w.dir, stdinName), filepath.Join(w.dir, closingName))
+	// An error of the driver's end is told once: asking again could not mend it.
+	return errors.Join(w.err, removeAll(filepath.Join(w.dir, spoolName), filepath.Join(w.dir, stdoutName),
+		filepath.Join(w.dir, stderrName), filepath.Join(w.dir, stdinName), filepath.Join(w.dir, closingName)))
 }
 
 // remove ends a container without waiting for its pipes, and deletes everything

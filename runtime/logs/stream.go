@@ -101,21 +101,25 @@ func (s *stream) drain(ctx context.Context) error {
 	return s.last(context.WithoutCancel(ctx))
 }
 
-// last empties the pipe of a stopping process, as far as stopGrace allows. A
-// writer in full flow need not be followed for ever.
+// last empties the pipe of a stopping process, as far as stopGrace allows: a
+// writer in full flow need not be followed for ever. It answers errStopped, for
+// the stream has not come to its end.
 func (s *stream) last(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, stopGrace, errStopped)
 	defer cancel()
 	for ctx.Err() == nil {
 		n, err := s.read(false)
-		if err != nil || n == 0 {
+		if err != nil {
 			return err
+		}
+		if n == 0 {
+			break
 		}
 		if err := s.w.took(ctx, s.i, n, false); err != nil {
 			return err
 		}
 	}
-	return nil
+	return errStopped
 }
 
 // read reads into the spool. With wait set it waits for bytes, or, when the

@@ -48,7 +48,7 @@ type worker struct {
 	streams []*stream
 	cancel  context.CancelCauseFunc // ends run without draining to the end
 	done    chan struct{}
-	err     error // how it ended; read after done
+	err     error // errStopped if before its end, what release said; read after done
 	count   counters
 }
 
@@ -88,7 +88,7 @@ func newWorker(ctx context.Context, c Container, cfg workerConfig) (_ *worker, e
 		w.log.Info("took over unwritten output", zap.Int("bytes", recovered))
 	}
 	mark := w.spool.state().mark
-	driver, err := cfg.drivers[c.driver()].Open(ctx, DriverConfig{Container: c, DataDir: cfg.dataDir, Mark: mark})
+	driver, err := cfg.drivers[c.driver()].Open(ctx, DriverConfig{Container: c, DataDir: cfg.dataDir, Mark: mark, Log: w.log})
 	if err != nil {
 		return nil, err
 	}
@@ -113,12 +113,22 @@ func (w *worker) run(ctx context.Context) {
 	defer close(w.done)
 	defer w.cancel(nil)
 	var group sync.WaitGroup
-	errs := make([]error, len(w.streams))
-	for i, s := range w.streams {
-		group.Go(func() { errs[i] = s.run(ctx) })
+	var stopped atomic.Bool
+	for _, s := range w.streams {
+		group.Go(func() {
+			switch err := s.run(ctx); {
+			case errors.Is(err, errStopped):
+				stopped.Store(true)
+			case err != nil:
+				w.log.Error("lost a stream of output", zap.Error(err))
+			}
+		})
 	}
 	group.Wait()
-	w.err = errors.Join(append(errs, w.release(ctx))...)
+	w.err = w.release(ctx)
+	if stopped.Load() {
+		w.err = errors.Join(errStopped, w.err)
+	}
 }
 
 // release gives back what newWorker took; what is not written stays in the
@@ -142,14 +152,17 @@ func (w *worker) release(ctx context.Context) error {
 }
 
 // end asks for the container's end and waits for it: every pipe read to its
-// end, everything written and synced.
+// end, everything written; w.err says whether it was synced too.
 func (w *worker) end(ctx context.Context) error {
 	for _, s := range w.streams {
 		s.end()
 	}
 	select {
 	case <-w.done:
-		return w.err
+		if errors.Is(w.err, errStopped) {
+			return errStopped
+		}
+		return nil
 	case <-ctx.Done():
 		return fmt.Errorf("cannot finish log of %s: %w", w.c.ID, context.Cause(ctx))
 	}
