@@ -2,7 +2,6 @@ package ecsapi
 
 import (
 	"context"
-	"errors"
 
 	"github.com/berthd/berth/agent/wire/ecs"
 )
@@ -43,6 +42,3 @@ func (c *Client) UpdateContainerInstancesState(ctx context.Context, r *ecs.Updat
 func (c *Client) ListTagsForResource(ctx context.Context, r *ecs.ListTagsForResourceRequest) (*ecs.ListTagsForResourceResponse, error) {
 	return call[ecs.ListTagsForResourceResponse](ctx, c, ecs.OpListTagsForResource, r)
 }
-
-// Transient says whether doing the same later can help.
-func Transient(err error) bool { return errors.Is(err, ErrTransient) }

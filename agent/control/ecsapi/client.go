@@ -112,7 +112,7 @@ func call[Response any](ctx context.Context, c *Client, operation string, reques
 			return nil, fmt.Errorf("cannot call %s: %w", operation, err)
 		}
 		if !c.budget.take(err) {
-			return nil, fmt.Errorf("cannot call %s: %w", operation, errors.Join(ErrTransient, err))
+			return nil, fmt.Errorf("cannot call %s: %w", operation, &exhausted{err})
 		}
 		if !backoff.Wait(ctx, ladder.Next()) {
 			return nil, fmt.Errorf("cannot call %s: %w", operation, errors.Join(context.Cause(ctx), err))
@@ -180,6 +180,18 @@ func (e *statusError) Is(target error) bool {
 	return target == ErrTransient && (throttled(e.err.Type) || e.status >= http.StatusInternalServerError ||
 		e.err.Type == ecs.ErrTypeServer || e.err.Type == ecs.ErrTypeLimitExceeded)
 }
+
+// Transient is the same as matching ErrTransient, for those who do not import
+// this package.
+func (e *statusError) Transient() bool { return errors.Is(e, ErrTransient) }
+
+// exhausted is an error that would have been retried.
+type exhausted struct{ err error }
+
+func (e *exhausted) Error() string        { return "too many retries: " + e.err.Error() }
+func (e *exhausted) Unwrap() error        { return e.err }
+func (e *exhausted) Is(target error) bool { return target == ErrTransient }
+func (e *exhausted) Transient() bool      { return true }
 
 // retryable says whether the same call may be made again at once.
 func retryable(err error) bool {

@@ -1,0 +1,139 @@
+package control
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/berthd/berth/agent/wire/ecs"
+)
+
+// Features is what this host can do, as far as ECS asks about it before it
+// places a task here. A feature that is not true is not advertised, and tasks
+// that need it go elsewhere.
+type Features struct {
+	// LogDrivers are the drivers that are both configured and there.
+	LogDrivers []string
+	// Privileged containers may be run.
+	Privileged bool
+	// TaskLimits: tasks have a cgroup with limits of their own.
+	TaskLimits bool
+	// ContainerOrdering: every condition of dependsOn works, and the two
+	// time-outs.
+	ContainerOrdering bool
+	// HealthChecks are run and reported.
+	HealthChecks bool
+	// RestartPolicy: containers are restarted in place.
+	RestartPolicy bool
+	// PortRanges are published.
+	PortRanges bool
+	// SharedNamespaces: pidMode and ipcMode work.
+	SharedNamespaces bool
+	// TaskRoles and TaskRolesHost: containers get their role's credentials, in
+	// host network mode too.
+	TaskRoles, TaskRolesHost bool
+	// SELinux and AppArmor options are honoured.
+	SELinux, AppArmor bool
+	// External is ECS Anywhere.
+	External bool
+}
+
+// The prefixes of capabilities.
+const (
+	amazon     = "com.amazonaws.ecs.capability."
+	capability = "ecs.capability."
+	remoteAPI  = amazon + "docker-remote-api."
+	logDriver  = amazon + "logging-driver."
+)
+
+// capabilities is the table of what is advertised when. The API versions stand
+// for features of the daemon that ECS knows by these names only; task
+// definitions ask for several of them, so the whole list is always sent
+// (spec/control-plane.md §2.2, §2.4).
+var capabilities = []struct {
+	name string
+	when func(Features) bool
+}{
+	{remoteAPI + "1.17", always},
+	{remoteAPI + "1.18", always},
+	{remoteAPI + "1.19", always},
+	{remoteAPI + "1.20", always},
+	{remoteAPI + "1.21", always},
+	{remoteAPI + "1.22", always},
+	{remoteAPI + "1.23", always},
+	{remoteAPI + "1.24", always},
+	{remoteAPI + "1.25", always},
+	{remoteAPI + "1.28", always},
+	{remoteAPI + "1.29", always},
+	{remoteAPI + "1.30", always},
+	{remoteAPI + "1.32", always},
+	{capability + "full-sync", always},
+	{amazon + "privileged-container", func(f Features) bool { return f.Privileged }},
+	{amazon + "selinux", func(f Features) bool { return f.SELinux }},
+	{amazon + "apparmor", func(f Features) bool { return f.AppArmor }},
+	{amazon + "task-iam-role", func(f Features) bool { return f.TaskRoles }},
+	{amazon + "task-iam-role-network-host", func(f Features) bool { return f.TaskRolesHost }},
+	{capability + "container-ordering", func(f Features) bool { return f.ContainerOrdering }},
+	{capability + "container-health-check", func(f Features) bool { return f.HealthChecks }},
+	{capability + "container-restart-policy", func(f Features) bool { return f.RestartPolicy }},
+	{capability + "network.container-port-range", func(f Features) bool { return f.PortRanges }},
+	{capability + "pid-ipc-namespace-sharing", func(f Features) bool { return f.SharedNamespaces }},
+	{capability + "task-cpu-mem-limit", func(f Features) bool { return f.TaskLimits }},
+	{capability + "increased-task-cpu-limit", func(f Features) bool { return f.TaskLimits }},
+	{capability + "external", func(f Features) bool { return f.External }},
+}
+
+func always(Features) bool { return true }
+
+// attributes is what the host registers with. Custom ones go out on the first
+// registration only: later they belong to whoever changes them in ECS.
+func (h *Host) attributes(first bool) []ecs.Attribute {
+	var out []ecs.Attribute
+	if first {
+		for _, name := range slices.Sorted(maps.Keys(h.CustomAttributes)) {
+			out = append(out, ecs.Attribute{Name: name, Value: h.CustomAttributes[name]})
+		}
+	}
+	for _, c := range capabilities {
+		if c.when(h.Features) {
+			out = append(out, ecs.Attribute{Name: c.name})
+		}
+	}
+	for _, d := range h.Features.LogDrivers {
+		out = append(out, ecs.Attribute{Name: logDriver + d})
+	}
+	detailed := h.OSFamily
+	if detailed == "" {
+		detailed = "LINUX"
+	}
+	for _, a := range []ecs.Attribute{
+		{Name: "ecs.vpc-id", Value: h.VPC},
+		{Name: "ecs.subnet-id", Value: h.Subnet},
+		{Name: "ecs.os-type", Value: "linux"},
+		{Name: "ecs.os-family", Value: "LINUX"},
+		{Name: "ecs.os-type-detailed", Value: detailed},
+		{Name: "ecs.cpu-architecture", Value: h.Architecture},
+		{Name: "ecs.outpost-arn", Value: h.OutpostARN},
+	} {
+		if a.Value != "" {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+// mismatch names the attributes that were sent with a value and did not come
+// back with it.
+func mismatch(sent, got []ecs.Attribute) string {
+	back := make(map[string]string, len(got))
+	for _, a := range got {
+		back[a.Name] = a.Value
+	}
+	var wrong []string
+	for _, a := range sent {
+		if a.Value != "" && back[a.Name] != a.Value {
+			wrong = append(wrong, a.Name)
+		}
+	}
+	return strings.Join(wrong, ", ")
+}
