@@ -133,8 +133,8 @@ func label(name string, sources []logSource) string {
 }
 
 // mergeLogs prints the lines of several containers in the order of their times, holding one line of each.
-func (a *app) mergeLogs(ctx context.Context, sources []logSource, f logFlags) error {
-	group, ctx := errgroup.WithContext(ctx)
+func (a *app) mergeLogs(outer context.Context, sources []logSource, f logFlags) error {
+	group, ctx := errgroup.WithContext(outer)
 	streams := make([]chan hostapi.LogLine, len(sources))
 	for i, s := range sources {
 		streams[i] = make(chan hostapi.LogLine)
@@ -166,7 +166,13 @@ func (a *app) mergeLogs(ctx context.Context, sources []logSource, f logFlags) er
 			heads[i] = receive(streams[i])
 		}
 	})
-	return group.Wait() //nolint:wrapcheck // each is the client's own
+	if err := group.Wait(); err != nil {
+		return err //nolint:wrapcheck // it is the client's own
+	}
+	if outer.Err() != nil {
+		return fmt.Errorf("stopped in the middle: %w", context.Cause(outer))
+	}
+	return nil
 }
 
 func receive(c <-chan hostapi.LogLine) *hostapi.LogLine {

@@ -226,6 +226,9 @@ func refusal(resp *http.Response) error {
 // streamOf calls emit with each JSON line of an answer. The end of ctx is the end of the stream and no error.
 func streamOf[T any](ctx context.Context, c *Client, method, path string, emit func(T) error) error {
 	resp, err := c.send(ctx, method, path, nil)
+	if ctx.Err() != nil && err != nil {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
