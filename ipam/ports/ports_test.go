@@ -168,6 +168,20 @@ func TestLease(t *testing.T) {
 	}
 }
 
+// A client may still hold on to a port that was just released, so the search goes on behind it.
+func TestReleasedPortsRest(t *testing.T) {
+	tab := table(t, newFakeHost(), "100-107")
+	for _, want := range []uint16{100, 103, 100} {
+		got, err := tab.Lease(owner("a"), []ipam.Publish{tcp(0, 80, 3)})
+		if err != nil || got[0].HostPort != want {
+			t.Errorf("leased %v, %v; want 3 from %d", got, err, want)
+		}
+		if err := tab.Release(owner("a")); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestErrorKinds(t *testing.T) {
 	host := newFakeHost(port{ipam.TCP, 100})
 	tab := table(t, host, "100-100")

@@ -84,8 +84,7 @@ func (n *Network) connect(e ipam.Endpoint, ns netns.NsHandle, inside *netlink.Ha
 		return nil, fmt.Errorf("cannot look for link %s: %w", name, err)
 	}
 	if err == nil {
-		inner, err := inside.LinkByName(containerLink)
-		if err == nil && inner.Attrs().ParentIndex == outer.Attrs().Index {
+		if inner, err := inside.LinkByName(containerLink); err == nil {
 			return inner, n.plug(outer, bridge)
 		}
 		// The other end is in a namespace that is no longer this container's.

@@ -1,6 +1,7 @@
 package network
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -389,6 +390,88 @@ func TestUDPFlowsFollowThePort(t *testing.T) {
 		}
 		if err := l.net.Detach(t.Context(), e); err != nil {
 			t.Fatal(err)
+		}
+	}
+	serve(t, l.host, "host", 5353)
+	if got, err := ask(t.Context(), l.client, "udp", to, from); err != nil || got != "host from 192.0.2.9" {
+		t.Errorf("answer %q, %v; want one of a process of the host", got, err)
+	}
+}
+
+// Somebody unbinds the namespace while a process lives on in it: the container gets a new one, and the link with it.
+func TestNamespaceLost(t *testing.T) {
+	l := newLab(t, nil)
+	l.ensure(t)
+	e := l.attached(t, "web", ipam.Publish{Protocol: ipam.TCP, HostPort: 8080, ContainerPort: 80})
+	l.inside(t, "web") // open until the end of the test, as if by a process
+	if err := removeNetNS(l.net.NetNS("web")); err != nil {
+		t.Fatal(err)
+	}
+	if removed, err := l.net.Sync(t.Context(), ipam.Plan{e}); err != nil || len(removed) != 0 {
+		t.Fatalf("Sync removed %q, %v", removed, err)
+	}
+	serve(t, l.inside(t, "web"), "web", 80)
+	if got, err := ask(t.Context(), l.client, "tcp", at(host4, 8080)); err != nil || got != "web from 192.0.2.9" {
+		t.Errorf("answer %q, %v", got, err)
+	}
+}
+
+func TestNameFiles(t *testing.T) {
+	l := newLab(t, nil)
+	for _, shared := range []bool{false, true} {
+		f, err := l.net.Files(t.Context(), FilesRequest{ID: "web", HostNetwork: shared, Hostname: "web"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range []string{f.Hosts, f.ResolvConf, f.Hostname} {
+			if info, err := os.Stat(path); err != nil || info.Size() == 0 {
+				t.Errorf("%s: %v", path, err)
+			}
+		}
+		if err := l.net.RemoveFiles(t.Context(), "web"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Stat(f.Hosts); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("after removal: %v", err)
+		}
+	}
+}
+
+// A context that is over stops every method before it begins, and the error says why.
+func TestContext(t *testing.T) {
+	l := newLab(t, nil)
+	why := errors.New("the agent is stopping")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(why)
+	e := l.endpoint(t, "web")
+	for name, call := range map[string]func() error{
+		"Ensure":      func() error { return l.net.Ensure(ctx) },
+		"Attach":      func() error { return l.net.Attach(ctx, e) },
+		"Detach":      func() error { return l.net.Detach(ctx, e) },
+		"Sync":        func() error { _, err := l.net.Sync(ctx, ipam.Plan{e}); return err },
+		"Check":       func() error { _, err := l.net.Check(ctx); return err },
+		"Files":       func() error { _, err := l.net.Files(ctx, FilesRequest{ID: "web"}); return err },
+		"RemoveFiles": func() error { return l.net.RemoveFiles(ctx, "web") },
+	} {
+		if err := call(); !errors.Is(err, why) {
+			t.Errorf("%s: %v, want %v", name, err, why)
+		}
+	}
+	if _, err := l.net.nl.LinkByName("berth0"); err == nil {
+		t.Error("a bridge was made nevertheless")
+	}
+}
+
+func TestNewRefuses(t *testing.T) {
+	for name, cfg := range map[string]Config{
+		"no pool":      {},
+		"long name":    {Pool: ipam.DefaultPool(), Bridge: "a-name-of-16-byt"},
+		"TMDS on IPv6": {Pool: ipam.DefaultPool(), TMDS: netip.MustParseAddrPort("[::1]:51679")},
+		"no namespace": {Pool: ipam.DefaultPool(), NetNS: t.TempDir() + "/none"},
+	} {
+		if n, err := New(cfg); err == nil {
+			t.Errorf("%s: it is accepted", name)
+			_ = n.Close()
 		}
 	}
 }
