@@ -331,7 +331,7 @@ func FuzzParsers(f *testing.F) {
 			}
 		})
 		single(b)
-		operations1(b, func(metrics.DeviceIO, uint64, uint64) {})
+		deviceLine1(b, func(metrics.DeviceIO, uint64, uint64) {})
 		deviceLine2(b)
 		if s := stall(b); s.Some < 0 || s.Full < 0 {
 			t.Errorf("negative stall %+v", s)

@@ -209,27 +209,14 @@ func newIO1(dir string) controller {
 }
 
 func (c *io1) fast(s *metrics.Sample, buf *[]byte) error {
-	if f := opened(c.bytes); f != nil {
-		b, err := f.read(buf)
-		if err != nil {
-			return err
-		}
-		operations1(b, func(_ metrics.DeviceIO, read, written uint64) {
-			s.IO.ReadBytes += read
-			s.IO.WriteBytes += written
-		})
-	}
-	if f := opened(c.ops); f != nil {
-		b, err := f.read(buf)
-		if err != nil {
-			return err
-		}
-		operations1(b, func(_ metrics.DeviceIO, read, written uint64) {
-			s.IO.ReadOps += read
-			s.IO.WriteOps += written
-		})
-	}
-	return nil
+	failed := operations1(c.bytes, buf, func(_ metrics.DeviceIO, read, written uint64) {
+		s.IO.ReadBytes += read
+		s.IO.WriteBytes += written
+	})
+	return both(failed, operations1(c.ops, buf, func(_ metrics.DeviceIO, read, written uint64) {
+		s.IO.ReadOps += read
+		s.IO.WriteOps += written
+	}))
 }
 
 func (c *io1) slow(*metrics.Sample, *[]byte) error {
@@ -237,38 +224,16 @@ func (c *io1) slow(*metrics.Sample, *[]byte) error {
 }
 
 func (c *io1) detail(d *metrics.Detail, buf *[]byte) error {
-	at := func(which metrics.DeviceIO) *metrics.DeviceIO {
-		for i := range d.Devices {
-			if d.Devices[i].Major == which.Major && d.Devices[i].Minor == which.Minor {
-				return &d.Devices[i]
-			}
-		}
-		d.Devices = append(d.Devices, which)
-		return &d.Devices[len(d.Devices)-1]
-	}
-	if f := opened(c.bytes); f != nil {
-		b, err := f.read(buf)
-		if err != nil {
-			return err
-		}
-		operations1(b, func(which metrics.DeviceIO, read, written uint64) {
-			io := at(which)
-			io.ReadBytes += read
-			io.WriteBytes += written
-		})
-	}
-	if f := opened(c.ops); f != nil {
-		b, err := f.read(buf)
-		if err != nil {
-			return err
-		}
-		operations1(b, func(which metrics.DeviceIO, read, written uint64) {
-			io := at(which)
-			io.ReadOps += read
-			io.WriteOps += written
-		})
-	}
-	return nil
+	failed := operations1(c.bytes, buf, func(which metrics.DeviceIO, read, written uint64) {
+		entry := entryOf(d, which)
+		entry.ReadBytes += read
+		entry.WriteBytes += written
+	})
+	return both(failed, operations1(c.ops, buf, func(which metrics.DeviceIO, read, written uint64) {
+		entry := entryOf(d, which)
+		entry.ReadOps += read
+		entry.WriteOps += written
+	}))
 }
 
 func (c *io1) close() {
@@ -280,25 +245,48 @@ func (c *io1) close() {
 	}
 }
 
-// operations1 calls add for each line about reading or writing. The other operations are sums of these or discards.
-func operations1(b []byte, add func(which metrics.DeviceIO, read, written uint64)) {
+// entryOf finds the device in the detail, or adds it.
+func entryOf(d *metrics.Detail, which metrics.DeviceIO) *metrics.DeviceIO {
+	for i := range d.Devices {
+		if d.Devices[i].Major == which.Major && d.Devices[i].Minor == which.Minor {
+			return &d.Devices[i]
+		}
+	}
+	d.Devices = append(d.Devices, which)
+	return &d.Devices[len(d.Devices)-1]
+}
+
+// operations1 reads the open one of the files and calls add for each line about reading or writing. The other operations are sums
+// of these or discards.
+func operations1(files []file, buf *[]byte, add func(which metrics.DeviceIO, read, written uint64)) error {
+	f := opened(files)
+	if f == nil {
+		return nil
+	}
+	b, err := f.read(buf)
 	for len(b) > 0 {
 		var line []byte
 		line, b = nextLine(b)
-		word, rest := nextWord(line)
-		var which metrics.DeviceIO
-		var ok bool
-		if which.Major, which.Minor, ok = device(word); !ok {
-			continue
-		}
-		operation, rest := nextWord(rest)
-		value, _ := nextWord(rest)
-		n, _ := number(value)
-		switch string(operation) {
-		case "Read", "read":
-			add(which, n, 0)
-		case "Write", "write":
-			add(which, 0, n)
-		}
+		deviceLine1(line, add)
+	}
+	return err
+}
+
+// deviceLine1 reads one line, "8:0 Read 4096".
+func deviceLine1(line []byte, add func(which metrics.DeviceIO, read, written uint64)) {
+	word, rest := nextWord(line)
+	major, minor, ok := device(word)
+	if !ok {
+		return
+	}
+	operation, rest := nextWord(rest)
+	value, _ := nextWord(rest)
+	n, _ := number(value)
+	which := metrics.DeviceIO{Major: major, Minor: minor}
+	switch string(operation) {
+	case "Read", "read":
+		add(which, n, 0)
+	case "Write", "write":
+		add(which, 0, n)
 	}
 }

@@ -56,9 +56,7 @@ func (s *Sampler) round() {
 	s.mu.Unlock()
 	for _, e := range order {
 		s.mu.Lock()
-		if !e.untracked {
-			s.read(e, round)
-		}
+		s.read(e, round)
 		s.mu.Unlock()
 	}
 	s.mu.Lock()
@@ -81,8 +79,11 @@ func (s *Sampler) readHost() {
 	}
 }
 
-// read takes one sample of one target. The lock is held.
+// read takes one sample of one target, unless it was untracked since the round began. The lock is held.
 func (s *Sampler) read(e *entry, round uint64) {
+	if e.untracked {
+		return
+	}
 	if e.source == nil {
 		if !e.attempt.due(round) {
 			return

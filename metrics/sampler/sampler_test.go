@@ -513,6 +513,22 @@ func TestRunEndsWithEverythingClosed(t *testing.T) {
 	})
 }
 
+// TestUntrackedInTheMiddleOfARound looks at a target that a round still has before it when it is untracked.
+func TestUntrackedInTheMiddleOfARound(t *testing.T) {
+	h := newHost()
+	h.set("/a", 1, 1)
+	s := New(h.config())
+	s.Track(target("a"))
+	ahead := s.order
+	s.Untrack("a")
+	for _, e := range ahead {
+		s.read(e, 1)
+	}
+	if opened := h.count(func() int { return h.opened }); opened != 0 {
+		t.Errorf("%d sources were opened that nobody will close", opened)
+	}
+}
+
 func TestSnapshotIsOrdered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHost()
