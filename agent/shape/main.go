@@ -7,8 +7,8 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"os"
+	"strings"
 )
 
 func main() {
@@ -21,12 +21,13 @@ func main() {
 		fmt.Fprintln(os.Stderr, "shape:", err)
 		os.Exit(1)
 	}
-	tree.print(os.Stdout)
+	fmt.Print(tree.table())
 }
 
-// print writes the table.
-func (s *shape) print(w io.Writer) {
-	line := func(what, ours, goal string) { fmt.Fprintf(w, "%-46s %-34s %s\n", what, ours, goal) }
+// table is the figures, a line each.
+func (s *shape) table() string {
+	var table strings.Builder
+	line := func(what, ours, goal string) { fmt.Fprintf(&table, "%-46s %-34s %s\n", what, ours, goal) }
 	line("figure", "ours", "goal")
 	line("Go lines: code, tests", fmt.Sprintf("%d, %d", s.lines, s.testLines), "")
 	line("lines per file, p90 and max", fmt.Sprintf("%d, %d (%s)", percentile(s.files, 90), s.longest.n, s.longest.name), "350, 600")
@@ -44,4 +45,5 @@ func (s *shape) print(w io.Writer) {
 	line("time.Sleep in tests, outside synctest", fmt.Sprint(s.sleeps), "0")
 	line("packages documented", fmt.Sprintf("%d of %d (%s)", s.documentedPackages(), len(s.packages), percent(s.documentedPackages(), len(s.packages))), "100 %")
 	line("exported names documented", fmt.Sprintf("%d of %d (%s)", s.documented, s.exported, percent(s.documented, s.exported)), "95 %")
+	return table.String()
 }

@@ -70,10 +70,9 @@ type WideConfig struct { a, b, c, d, e int }
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
-	var table strings.Builder
-	s.print(&table)
-	if !strings.Contains(table.String(), "locks per kloc in agent/engine                 8.2") {
-		t.Errorf("the table:\n%s", table.String())
+	table := s.table()
+	if !strings.Contains(table, "locks per kloc in agent/engine                 8.2") {
+		t.Errorf("the table:\n%s", table)
 	}
 }
 
