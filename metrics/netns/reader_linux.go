@@ -3,7 +3,6 @@ package netns
 import (
 	"errors"
 	"fmt"
-	"runtime"
 
 	"golang.org/x/sys/unix"
 
@@ -33,8 +32,15 @@ func Open(path string, links metrics.Links) (*Reader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot open network namespace %s: %w", path, err)
 	}
-	fd, err := socketIn(path)
+	fd := -1
+	err = inside(path, func() (err error) {
+		fd, err = unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
+		return err
+	})
 	if err != nil {
+		if fd >= 0 {
+			_ = unix.Close(fd)
+		}
 		return nil, fmt.Errorf("cannot open network namespace %s: %w", path, err)
 	}
 	r := &Reader{path: path, links: links, id: id, conn: newConn(fd)}
@@ -129,59 +135,4 @@ func identify(path string) (identity, error) {
 		return identity{}, metrics.ErrGone
 	}
 	return identity{dev: st.Dev, ino: st.Ino}, err
-}
-
-// socketIn makes a route netlink socket inside the namespace. The work is done on a thread of its own; should that thread not find
-// its way back, it is left locked, and the runtime ends it with its goroutine.
-func socketIn(path string) (int, error) {
-	type result struct {
-		fd  int
-		err error
-	}
-	done := make(chan result) // the caller waits for the one answer
-	go func() {
-		runtime.LockOSThread()
-		fd, home, err := enter(path)
-		if home {
-			runtime.UnlockOSThread()
-		}
-		done <- result{fd, err}
-	}()
-	r := <-done
-	return r.fd, r.err
-}
-
-// enter makes the socket and comes back. It reports whether the thread is where it started.
-func enter(path string) (fd int, home bool, err error) {
-	own, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return -1, true, fmt.Errorf("cannot open own network namespace: %w", err)
-	}
-	defer func() { _ = unix.Close(own) }()
-	other, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESRCH) {
-		return -1, true, metrics.ErrGone
-	}
-	if err != nil {
-		return -1, true, err
-	}
-	defer func() { _ = unix.Close(other) }()
-	err = unix.Setns(other, unix.CLONE_NEWNET)
-	if errors.Is(err, unix.EINVAL) {
-		return -1, true, metrics.ErrGone // the path is there, but no longer (or not yet) a namespace
-	}
-	if err != nil {
-		return -1, true, fmt.Errorf("cannot enter: %w", err)
-	}
-	fd, err = unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
-	if back := unix.Setns(own, unix.CLONE_NEWNET); back != nil {
-		if err == nil {
-			_ = unix.Close(fd)
-		}
-		return -1, false, fmt.Errorf("cannot return to own network namespace: %w", back)
-	}
-	if err != nil {
-		return -1, true, fmt.Errorf("cannot make netlink socket: %w", err)
-	}
-	return fd, true, nil
 }

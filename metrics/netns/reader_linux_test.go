@@ -8,10 +8,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -90,27 +90,15 @@ func pair(tb testing.TB) (a, b namespace) {
 // send sends one UDP datagram from inside the namespace.
 func (n namespace) send(tb testing.TB, to [4]byte, size int) {
 	tb.Helper()
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
-		done <- func() error {
-			fd, err := unix.Open(n.path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-			if err != nil {
-				return err
-			}
-			defer func() { _ = unix.Close(fd) }()
-			if err := unix.Setns(fd, unix.CLONE_NEWNET); err != nil {
-				return err
-			}
-			s, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-			if err != nil {
-				return err
-			}
-			defer func() { _ = unix.Close(s) }()
-			return unix.Sendto(s, make([]byte, size), 0, &unix.SockaddrInet4{Port: 9, Addr: to})
-		}()
-	}()
-	if err := <-done; err != nil {
+	err := inside(n.path, func() error {
+		s, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = unix.Close(s) }()
+		return unix.Sendto(s, make([]byte, size), 0, &unix.SockaddrInet4{Port: 9, Addr: to})
+	})
+	if err != nil {
 		tb.Fatal(err)
 	}
 }
@@ -263,22 +251,32 @@ func TestOpenOfNothing(t *testing.T) {
 	}
 }
 
-// TestThreadsStayAtHome looks at every thread of the process after many visits to another namespace.
+// TestThreadsStayAtHome looks at every thread of the process after many visits to another namespace, and at the main thread, which
+// is what /proc/self shows, during each.
 func TestThreadsStayAtHome(t *testing.T) {
 	a := newNamespace(t)
 	home, err := os.Readlink("/proc/self/ns/net")
 	if err != nil {
 		t.Fatal(err)
 	}
+	var all sync.WaitGroup
 	for range 50 {
-		r, err := Open(a.path, metrics.EthernetLinks)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := r.Close(); err != nil {
-			t.Error(err)
-		}
+		all.Go(func() {
+			err := inside(a.path, func() error {
+				if at, err := os.Readlink("/proc/thread-self/ns/net"); err != nil || at == home {
+					t.Errorf("not inside: %s, %v", at, err)
+				}
+				if at, err := os.Readlink("/proc/self/ns/net"); err != nil || at != home {
+					t.Errorf("the main thread is in %s, want %s (%v)", at, home, err)
+				}
+				return nil
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		})
 	}
+	all.Wait()
 	links, err := filepath.Glob("/proc/self/task/*/ns/net")
 	if err != nil || len(links) == 0 {
 		t.Fatalf("no threads: %v", err)
