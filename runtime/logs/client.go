@@ -22,14 +22,18 @@ import (
 // ErrUnavailable: the log process does not answer; trying again can help.
 var ErrUnavailable = errors.New("log process unavailable")
 
+// spawnEvery is how long a process that was started is given to answer.
+const spawnEvery = 200 * time.Millisecond
+
 // ClientConfig is what a Client is made of.
 type ClientConfig struct {
 	// Socket, Dir and DataDir are those of the log process; empty ones are the
 	// defaults.
 	Socket, Dir, DataDir string
 	// Spawn starts a log process when none answers; nil waits for somebody else
-	// to (systemd). It returns once the process is started, not ready. See
-	// Spawner.
+	// to (systemd). It returns once the process is started, not ready, and is
+	// called again from time to time while none answers; one that has been
+	// started and runs is enough. See Spawner.
 	Spawn func() error
 	// Patience is how long a call waits for a log process to answer; zero is
 	// five seconds.
@@ -294,7 +298,7 @@ func (c *Client) request(ctx context.Context, method, url string) (*http.Respons
 	deadline := time.Now().Add(c.cfg.Patience)
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	spawned := false
+	var spawn time.Time // not again before
 	for {
 		req, err := http.NewRequestWithContext(ctx, method, url, http.NoBody)
 		if err != nil {
@@ -310,11 +314,11 @@ func (c *Client) request(ctx context.Context, method, url string) (*http.Respons
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("cannot ask log process: %w", context.Cause(ctx))
 		}
-		if c.cfg.Spawn != nil && !spawned {
+		if c.cfg.Spawn != nil && time.Now().After(spawn) {
 			if err := c.cfg.Spawn(); err != nil {
 				return nil, fmt.Errorf("cannot start log process: %w: %w", ErrUnavailable, err)
 			}
-			spawned = true
+			spawn = time.Now().Add(spawnEvery)
 		}
 		if time.Now().After(deadline) {
 			return nil, fmt.Errorf("cannot ask log process: %w: %w", ErrUnavailable, err)

@@ -124,7 +124,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	deadline := time.NewTimer(20 * time.Second)
+	deadline := time.NewTimer(time.Minute)
 	defer deadline.Stop()
 	for !ok() {
 		select {
@@ -311,6 +311,10 @@ func TestNoLineIsLost(t *testing.T) {
 				if _, err := h.client.Open(t.Context(), c); err != nil {
 					t.Fatal(err)
 				}
+			}
+			if tc.name == "agents come and go" {
+				_, cpu := usage(t, h.pid())
+				t.Logf("CPU of the log process: %v", cpu)
 			}
 			cancel(nil)
 			writers.Wait()
@@ -544,5 +548,39 @@ func TestNobodyAnswers(t *testing.T) {
 	client := NewClient(ClientConfig{Socket: filepath.Join(t.TempDir(), "none"), Dir: t.TempDir(), Patience: 30 * time.Millisecond})
 	if _, err := client.Open(t.Context(), Container{ID: "c"}); !errors.Is(err, ErrUnavailable) {
 		t.Error(err)
+	}
+}
+
+// An end that is asked for while the process itself ends is carried out by the
+// next one.
+func TestCloseMeetsStop(t *testing.T) {
+	h := newHost(t, "0")
+	for round := range 10 {
+		id := "c" + strconv.Itoa(round)
+		stdout, stderr := h.open(Container{ID: id})
+		stdout.write(t, "last words\n")
+		if err := errors.Join(stdout.close(), stderr.close()); err != nil {
+			t.Fatal(err)
+		}
+		closed := make(chan error)
+		go func() { closed <- h.client.Close(t.Context(), id) }()
+		wait(t, time.Duration(round)*200*time.Microsecond)
+		pid := h.pid()
+		if pid == 0 {
+			t.Fatal("no process")
+		}
+		if err := unix.Kill(pid, unix.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-closed; err != nil {
+			t.Fatalf("round %d: %v", round, err)
+		}
+		if got := texts(h.read(ReadRequest{ID: id, Follow: true})); !slices.Equal(got, []string{"last words\n"}) {
+			t.Errorf("round %d: %q", round, got)
+		}
+		eventually(t, "a process that answers", func() bool {
+			_, err := h.client.Status(t.Context())
+			return err == nil && h.pid() != 0
+		})
 	}
 }

@@ -19,6 +19,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// answerGrace is how long a log process that ends goes on to answer, which by
+// then means to refuse.
+const answerGrace = 200 * time.Millisecond
+
 // ErrRunning: another log process serves this socket.
 var ErrRunning = errors.New("a log process is running already")
 
@@ -114,6 +118,7 @@ func Run(ctx context.Context, cfg ServerConfig) (err error) {
 		return err
 	}
 	web := &http.Server{Handler: s.handler(), ReadHeaderTimeout: 10 * time.Second}
+	web.SetKeepAlivesEnabled(false) // a connection costs little here, and one kept costs memory
 	var group sync.WaitGroup
 	for _, id := range s.adopt() {
 		group.Go(func() {
@@ -122,9 +127,11 @@ func Run(ctx context.Context, cfg ServerConfig) (err error) {
 			}
 		})
 	}
+	var serveErr error // read after group.Wait
 	group.Go(func() {
 		if err := web.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-			cancel(fmt.Errorf("cannot serve %s: %w", cfg.Socket, err))
+			serveErr = fmt.Errorf("cannot serve %s: %w", cfg.Socket, err)
+			cancel(serveErr)
 		}
 	})
 	adopted := len(s.status())
@@ -132,11 +139,20 @@ func Run(ctx context.Context, cfg ServerConfig) (err error) {
 	cfg.Log.Info("log process serves", zap.String("socket", cfg.Socket), zap.Int("containers", adopted))
 	idle := s.waitForEnd(ctx)
 	close(s.quit)
-	grace, release := context.WithTimeoutCause(context.WithoutCancel(ctx), 3*time.Second, errStopped)
-	defer release()
-	err = errors.Join(web.Shutdown(grace))
 	cancel(errStopped)
+	err = s.stopWorkers()
+	grace, release := context.WithTimeoutCause(context.WithoutCancel(ctx), answerGrace, errStopped)
+	defer release()
+	if web.Shutdown(grace) != nil {
+		err = errors.Join(err, web.Close())
+	}
 	group.Wait()
+	cfg.Log.Info("log process ends", zap.Bool("idle", idle), zap.NamedError("cause", context.Cause(ctx)))
+	return errors.Join(serveErr, err)
+}
+
+// stopWorkers waits for all workers to end; none is begun any more.
+func (s *server) stopWorkers() (err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, w := range s.workers {
@@ -145,7 +161,6 @@ func Run(ctx context.Context, cfg ServerConfig) (err error) {
 			err = errors.Join(err, w.err)
 		}
 	}
-	cfg.Log.Info("log process ends", zap.Bool("idle", idle), zap.NamedError("cause", context.Cause(ctx)))
 	return err
 }
 
@@ -205,8 +220,11 @@ func (s *server) adopt() (closing []string) {
 func (s *server) open(id string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.workers[id] != nil {
+	switch {
+	case s.workers[id] != nil:
 		return nil
+	case s.stop().Err() != nil:
+		return errStopped
 	}
 	dir := filepath.Join(s.cfg.Dir, id)
 	if exists(filepath.Join(dir, closedName)) {
