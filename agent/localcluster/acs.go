@@ -51,30 +51,58 @@ type delivery struct {
 
 func (s *Server) serveACS(w http.ResponseWriter, r *http.Request) {
 	who, err := s.checkUpgrade(r, "clusterArn", "containerInstanceArn", "agentHash", "agentVersion", "protocolVersion", "sendCredentials", "seqNum")
-	conn, ok := s.accept(w, r, err)
-	if !ok {
+	if err != nil {
+		s.refuseUpgrade(w, r, err)
 		return
 	}
 	s.sessions.Add(1)
 	defer s.sessions.Done()
+	// The agent counts as connected before it knows that it is, so that a task can
+	// be placed as soon as it has its connection.
+	handle := newSession()
+	s.hub.join(s.hub.acs, who.instanceARN, handle)
+	defer s.hub.leave(s.hub.acs, who.instanceARN, handle)
+	conn, ok := s.accept(w, r)
+	if !ok {
+		return
+	}
 	now := time.Now()
 	timing := s.conf.Timing
 	a := &acsSession{
-		session: newSession(), server: s, conn: conn, who: who,
+		session: handle, server: s, conn: conn, who: who,
 		log:  s.log.Named("acs").With(zap.String("instance", who.instanceARN)),
 		told: map[string]string{}, waiting: map[string]*delivery{}, beats: map[string]time.Time{}, credentials: map[string]string{},
 		nextBeat: now.Add(timing.Heartbeat), nextRenewal: now.Add(timing.Credentials / 2), end: now.Add(timing.Lifetime),
 	}
-	s.hub.join(s.hub.acs, who.instanceARN, a.session)
 	a.log.Info("agent connected", zap.String("agentVersion", r.URL.Query().Get("agentVersion")))
 	p := startPump(r.Context(), conn)
 	why := a.start(r)
 	if why == nil {
 		why = a.run(r.Context(), p)
 	}
-	s.hub.leave(s.hub.acs, who.instanceARN, a.session)
+	s.hub.leave(s.hub.acs, who.instanceARN, handle)
+	s.noteConnectivity(who.instanceARN)
 	p.finish(conn, why)
 	a.log.Info("agent disconnected", zap.Error(why))
+}
+
+// noteConnectivity records when the connection to the tasks' agent changed.
+func (s *Server) noteConnectivity(instanceARN string) {
+	err := s.ledger.change(func(st *state) error {
+		st.connectivity(instanceARN)
+		return nil
+	})
+	if err != nil {
+		s.log.Warn("cannot record a change of connectivity", zap.Error(err))
+	}
+}
+
+func (s *state) connectivity(instanceARN string) {
+	for _, t := range s.Tasks {
+		if t.ContainerInstanceARN == instanceARN {
+			t.ConnectivityAt = now()
+		}
+	}
 }
 
 // start records who connected and tells the agent all that it should be running.
@@ -88,11 +116,7 @@ func (a *acsSession) start(r *http.Request) error {
 		i.VersionInfo = &ecs.VersionInfo{
 			AgentVersion: query.Get("agentVersion"), AgentHash: query.Get("agentHash"), DockerVersion: query.Get("dockerVersion"),
 		}
-		for _, t := range st.Tasks {
-			if t.ContainerInstanceARN == a.who.instanceARN {
-				t.ConnectivityAt = now()
-			}
-		}
+		st.connectivity(a.who.instanceARN)
 		return nil
 	})
 	if err != nil {

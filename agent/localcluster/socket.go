@@ -2,7 +2,6 @@ package localcluster
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -80,19 +79,21 @@ func (s *Server) checkUpgrade(r *http.Request, clusterKey, instanceKey string, n
 	return out, refusal
 }
 
-// accept finishes an upgrade, or refuses it in the way of the service.
-func (s *Server) accept(w http.ResponseWriter, r *http.Request, refusal error) (*websocket.Conn, bool) {
-	if refused, ok := errors.AsType[*refusedUpgrade](refusal); ok {
-		s.log.Info("connection refused", zap.String("path", r.URL.Path), zap.Error(refusal))
-		body, err := json.Marshal(map[string]any{"type": refused.kind, "message": map[string]string{"message": refused.text}})
-		if err != nil {
-			s.log.Error("cannot write refusal", zap.Error(err))
-		}
-		w.Header().Set("Content-Type", "application/json")
-		w.WriteHeader(refused.status)
-		_, _ = w.Write(body) // The caller may have gone.
-		return nil, false
+// refuseUpgrade answers a handshake in the way of the service (spec
+// control-plane §4.2).
+func (s *Server) refuseUpgrade(w http.ResponseWriter, r *http.Request, why error) {
+	s.log.Info("connection refused", zap.String("path", r.URL.Path), zap.Error(why))
+	refused, ok := errors.AsType[*refusedUpgrade](why)
+	if !ok {
+		refused = &refusedUpgrade{http.StatusInternalServerError, acs.ServerException, why.Error()}
 	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(refused.status)
+	s.writeJSON(w, map[string]any{"type": refused.kind, "message": map[string]string{"message": refused.text}})
+}
+
+// accept finishes an upgrade; on failure it has answered.
+func (s *Server) accept(w http.ResponseWriter, r *http.Request) (*websocket.Conn, bool) {
 	conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{CompressionMode: websocket.CompressionDisabled, InsecureSkipVerify: true})
 	if err != nil {
 		s.log.Info("upgrade failed", zap.String("path", r.URL.Path), zap.Error(err))

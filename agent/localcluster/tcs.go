@@ -36,12 +36,16 @@ type lateAck struct {
 
 func (s *Server) serveTCS(w http.ResponseWriter, r *http.Request) {
 	who, err := s.checkUpgrade(r, "cluster", "containerInstance", "agentHash", "agentVersion")
-	conn, ok := s.accept(w, r, err)
-	if !ok {
+	if err != nil {
+		s.refuseUpgrade(w, r, err)
 		return
 	}
 	s.sessions.Add(1)
 	defer s.sessions.Done()
+	conn, ok := s.accept(w, r)
+	if !ok {
+		return
+	}
 	now := time.Now()
 	signed := *r.URL
 	signed.Scheme, signed.Host = "https", r.Host

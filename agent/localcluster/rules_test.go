@@ -1,0 +1,199 @@
+package localcluster
+
+import (
+	"bytes"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/berthd/berth/agent/wire/ecs"
+)
+
+// TestRequiredAttributes holds the table of spec control-plane §2.4.
+func TestRequiredAttributes(t *testing.T) {
+	const p1, p2 = oldCapability, capability
+	for _, tc := range []struct {
+		name string
+		in   ecs.TaskDefinition
+		want []string
+	}{
+		{"plain", ecs.TaskDefinition{ContainerDefinitions: []ecs.ContainerDefinition{{}}}, nil},
+		{"task role", ecs.TaskDefinition{TaskRoleARN: "r"}, []string{p1 + "task-iam-role"}},
+		{"task role on host network", ecs.TaskDefinition{TaskRoleARN: "r", NetworkMode: "host"}, []string{p1 + "task-iam-role", p1 + "task-iam-role-network-host"}},
+		{"awsvpc", ecs.TaskDefinition{NetworkMode: "awsvpc"}, []string{p2 + "task-eni"}},
+		{"pid mode", ecs.TaskDefinition{PIDMode: "task"}, []string{p2 + "pid-ipc-namespace-sharing"}},
+		{"proxy", ecs.TaskDefinition{ProxyConfiguration: &ecs.ProxyConfiguration{}}, []string{p2 + "aws-appmesh"}},
+		{"awslogs", one(ecs.ContainerDefinition{LogConfiguration: &ecs.LogConfiguration{LogDriver: "awslogs"}}), []string{p1 + "logging-driver.awslogs", remoteAPI + "1.19"}},
+		{"splunk", one(ecs.ContainerDefinition{LogConfiguration: &ecs.LogConfiguration{LogDriver: "splunk"}}), []string{p1 + "logging-driver.splunk"}},
+		{"ECR", one(ecs.ContainerDefinition{Image: "1.dkr.ecr.us-east-1.amazonaws.com/a"}), []string{p1 + "ecr-auth"}},
+		{"ECR in China", one(ecs.ContainerDefinition{Image: "1.dkr.ecr.cn-north-1.amazonaws.com.cn/a"}), []string{p1 + "ecr-auth"}},
+		{"health check", one(ecs.ContainerDefinition{HealthCheck: &ecs.HealthCheck{}}), []string{remoteAPI + "1.24", remoteAPI + "1.29", p2 + "container-health-check"}},
+		{"stop timeout", one(ecs.ContainerDefinition{StopTimeout: new(1)}), []string{p2 + "container-ordering"}},
+		{"privileged", one(ecs.ContainerDefinition{Privileged: true}), []string{p1 + "privileged-container"}},
+		{"apparmor", one(ecs.ContainerDefinition{DockerSecurityOptions: []string{"apparmor:x"}}), []string{p1 + "apparmor"}},
+		{"secret", one(ecs.ContainerDefinition{Secrets: []ecs.Secret{{ValueFrom: "/name"}}}), []string{p2 + "secrets.ssm.environment-variables"}},
+		{"firelens", one(ecs.ContainerDefinition{FirelensConfiguration: &ecs.FirelensConfiguration{Type: "fluentbit", Options: map[string]string{"config-file-type": "s3"}}}), []string{p2 + "firelens.fluentbit", p2 + "firelens.options.config.s3"}},
+		{"docker volume", ecs.TaskDefinition{Volumes: []ecs.Volume{{DockerVolumeConfiguration: &ecs.DockerVolumeConfiguration{Driver: "rexray/ebs:1"}}}}, []string{remoteAPI + "1.25", p2 + "docker-plugin.rexray/ebs.1"}},
+	} {
+		var got []string
+		for _, a := range requiredAttributes(&tc.in) {
+			if a.Name != remoteAPI+"1.18" {
+				got = append(got, a.Name)
+			}
+		}
+		slices.Sort(tc.want)
+		if !slices.Equal(got, tc.want) {
+			t.Errorf("%s: got %v, want %v", tc.name, got, tc.want)
+		}
+	}
+}
+
+func one(c ecs.ContainerDefinition) ecs.TaskDefinition {
+	return ecs.TaskDefinition{ContainerDefinitions: []ecs.ContainerDefinition{c}}
+}
+
+func TestExpressions(t *testing.T) {
+	i := &instance{ContainerInstance: ecs.ContainerInstance{
+		EC2InstanceID: "i-1", Attributes: []ecs.Attribute{{Name: "ecs.instance-type", Value: "t3.small"}, {Name: "ecs.capability.x"}},
+	}, Custom: []ecs.Attribute{{Name: "stack", Value: "prod"}}}
+	for text, want := range map[string]bool{
+		"":                                  true,
+		"attribute:stack == prod":           true,
+		"attribute:stack equals test":       false,
+		"attribute:stack != test":           true,
+		"attribute:none != test":            true,
+		"attribute:none == test":            false,
+		"attribute:stack in [test, prod]":   true,
+		"attribute:stack not_in [prod]":     false,
+		"attribute:ecs.capability.x exists": true,
+		"attribute:none !exists":            true,
+		"attribute:none exists":             false,
+		"attribute:ecs.instance-type =~ t3.* and attribute:stack == prod": true,
+		"attribute:ecs.instance-type !~ t3.*":                             false,
+		"attribute:stack == prod && ec2InstanceId == i-2":                 false,
+	} {
+		m, err := parseExpression(text)
+		if err != nil {
+			t.Errorf("%q: %v", text, err)
+		} else if got := m(i); got != want {
+			t.Errorf("%q: got %v", text, got)
+		}
+	}
+	for _, text := range []string{"stack == prod", "attribute:a =~ (", "attribute:a < 3"} {
+		if _, err := parseExpression(text); err == nil {
+			t.Errorf("%q was read", text)
+		}
+	}
+}
+
+// TestSweep: a stopped task is known for an hour and then no more.
+func TestSweep(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newState(&environment{stoppedFor: time.Hour})
+		s.Tasks["a"] = &task{Task: ecs.Task{LastStatus: ecs.StatusStopped, StoppedAt: now()}}
+		s.Tasks["b"] = &task{Task: ecs.Task{LastStatus: ecs.StatusRunning}}
+		s.Tokens["t"] = &tokenOutcome{At: now()}
+		pass(59 * time.Minute)
+		s.sweep()
+		if len(s.Tasks) != 2 {
+			t.Error("a task was forgotten within the hour")
+		}
+		pass(2 * time.Minute)
+		s.sweep()
+		if s.Tasks["a"] != nil || s.Tasks["b"] == nil || len(s.Tokens) != 1 {
+			t.Errorf("after an hour: %v", s.Tasks)
+		}
+		pass(24 * time.Hour)
+		s.sweep()
+		if len(s.Tokens) != 0 {
+			t.Error("a client token is kept for ever")
+		}
+	})
+}
+
+// TestVaultRenews: the same keys for half of their life, then new ones, and the
+// old keys still count until they expire.
+func TestVaultRenews(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v := newVault("", "", time.Hour)
+		first := v.issue("id", "role")
+		pass(29 * time.Minute)
+		if v.issue("id", "role").AccessKeyID != first.AccessKeyID {
+			t.Error("renewed too early")
+		}
+		pass(2 * time.Minute)
+		second := v.issue("id", "role")
+		if second.AccessKeyID == first.AccessKeyID || second.CredentialsID != "id" {
+			t.Errorf("not renewed: %v", second.CredentialsID)
+		}
+		if got, ok := v.secret(first.AccessKeyID); !ok || got != first.SecretAccessKey {
+			t.Error("keys that have not expired must count")
+		}
+		pass(30 * time.Minute)
+		v.retain(nil)
+		if _, ok := v.secret(first.AccessKeyID); ok {
+			t.Error("expired keys count")
+		}
+	})
+}
+
+func TestPaging(t *testing.T) {
+	all := []string{"a", "b", "c", "d", "e"}
+	var got []string
+	token := ""
+	for {
+		part, next, err := pageAfter(all, token, 2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, part...)
+		if token = next; token == "" {
+			break
+		}
+	}
+	if !slices.Equal(got, all) {
+		t.Errorf("got %v", got)
+	}
+	if _, _, err := pageAfter(all, "zz", 2); err == nil {
+		t.Error("a made-up token was taken")
+	}
+}
+
+// FuzzAPI calls operations with damaged bodies: each gets an answer in the form
+// of ECS, and never a ServerException.
+func FuzzAPI(f *testing.F) {
+	ops := operations()
+	names := []string{}
+	for name := range ops {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for i := range names {
+		f.Add(uint8(i), []byte(`{"cluster":"default","task":"t","tasks":["t"],"containerInstances":["i"],"family":"f"}`))
+	}
+	f.Add(uint8(slices.Index(names, ecs.OpRegisterTaskDefinition)), []byte(`{"family":"f","containerDefinitions":[{"name":"a","image":"i","memory":5,"healthCheck":{"command":["x"]}}]}`))
+	f.Add(uint8(slices.Index(names, ecs.OpRunTask)), []byte(`{"taskDefinition":"f","overrides":{"containerOverrides":[{"name":"a"}]},"count":2}`))
+	f.Fuzz(func(t *testing.T, which uint8, body []byte) {
+		s, err := New(Config{Log: zap.NewNop()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = s.Close() }()
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", bytes.NewReader(body))
+		r.Header.Set(ecs.TargetHeader, ecs.Target+names[int(which)%len(names)])
+		w := httptest.NewRecorder()
+		s.serveAPI(w, r)
+		if w.Code == http.StatusInternalServerError || (w.Code != http.StatusOK && !strings.Contains(w.Body.String(), `"__type"`)) {
+			t.Errorf("%s: %d %s", r.Header.Get(ecs.TargetHeader), w.Code, w.Body)
+		}
+	})
+}
+
+// pass lets time go by on the clock of a synctest bubble.
+func pass(d time.Duration) { <-time.NewTimer(d).C }
