@@ -22,6 +22,7 @@
 //	agent/control/ecsapi         A  signed JSON 1.1 calls
 //	agent/control/tcs            A  metrics and health to publish requests
 //	agent/control/ws             A  websocket: dial, sign, deadlines; knows no ECS
+//	agent/control/wstest         T  the far end of a websocket
 //	agent/credentials            W  role credentials by id, in memory only
 //	agent/daemon                 R  builds everything, starts in order, stops in reverse
 //	agent/e2e                    T  stories against the built binary, localcluster and real containerd
