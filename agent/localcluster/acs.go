@@ -16,10 +16,6 @@ import (
 	"github.com/berthd/berth/agent/wire/ecs"
 )
 
-// maxTries is how often a message is sent before the agent is given up on: it
-// gets everything anew when it connects again.
-const maxTries = 12
-
 // acsSession talks to one agent. All of it belongs to the goroutine of run.
 type acsSession struct {
 	*session
@@ -39,14 +35,6 @@ type acsSession struct {
 	lastPayload *acs.PayloadMessage
 
 	nextBeat, nextRenewal, end time.Time
-}
-
-// delivery is a message until it is acknowledged.
-type delivery struct {
-	message acs.Message
-	tries   int
-	due     time.Time
-	stops   []string // ARNs of the tasks that it stops.
 }
 
 func (s *Server) serveACS(w http.ResponseWriter, r *http.Request) {
@@ -209,18 +197,7 @@ func (a *acsSession) tick(ctx context.Context) error {
 			return err
 		}
 	}
-	for _, d := range a.waiting {
-		if now.Before(d.due) {
-			continue
-		}
-		if d.tries >= maxTries {
-			return &closing{websocket.StatusPolicyViolation, d.message.MessageType() + " was not acknowledged"}
-		}
-		if err := a.try(ctx, d); err != nil {
-			return err
-		}
-	}
-	return nil
+	return a.redeliver(ctx, now)
 }
 
 func (a *acsSession) command(ctx context.Context, c command) error {
@@ -243,83 +220,6 @@ func (a *acsSession) send(ctx context.Context, m acs.Message) error {
 	}
 	a.server.telemetry.frame(Frame{Channel: "acs", Instance: a.who.instanceARN, Text: string(text)})
 	return send(ctx, a.conn, text)
-}
-
-// try sends a message that wants an ack, and plans the next try.
-func (a *acsSession) try(ctx context.Context, d *delivery) error {
-	wait := a.server.conf.Timing.Redeliver << min(d.tries, 4)
-	d.tries++
-	d.due = time.Now().Add(wait)
-	return a.send(ctx, d.message)
-}
-
-// deliver tells the agent what it was not told yet: all such tasks in one
-// payload.
-func (a *acsSession) deliver(ctx context.Context) error {
-	if a.server.faults.hold() {
-		return nil
-	}
-	payload := &acs.PayloadMessage{
-		MessageID: uuid.NewString(), ClusterARN: a.who.clusterARN, ContainerInstanceARN: a.who.instanceARN,
-		GeneratedAt: time.Now().UnixMilli(),
-	}
-	d := &delivery{message: payload}
-	news := false
-	a.server.ledger.view(func(st *state) { news = len(a.untold(st)) > 0 })
-	if !news {
-		return nil
-	}
-	err := a.server.ledger.change(func(st *state) error {
-		tasks := a.untold(st)
-		for _, t := range tasks {
-			message, err := st.payloadTask(t, a.server.vault)
-			if err != nil {
-				return err
-			}
-			payload.Tasks = append(payload.Tasks, message)
-		}
-		for _, t := range tasks {
-			t.told(false)
-			a.told[t.TaskARN] = t.DesiredStatus
-			if t.DesiredStatus == ecs.StatusStopped {
-				d.stops = append(d.stops, t.TaskARN)
-			}
-		}
-		payload.SeqNum = st.next()
-		return nil
-	})
-	if err != nil || len(payload.Tasks) == 0 {
-		return err
-	}
-	for _, t := range payload.Tasks {
-		a.sent(t.RoleCredentials)
-		a.sent(t.ExecutionRoleCredentials)
-	}
-	a.lastPayload = payload
-	a.waiting[payload.MessageID] = d
-	return a.try(ctx, d)
-}
-
-// untold are the tasks of this instance whose desired status the agent was not
-// told on this connection, in the order in which they were made.
-func (a *acsSession) untold(st *state) []*task {
-	var out []*task
-	for arn, t := range st.Tasks {
-		if t.ContainerInstanceARN != a.who.instanceARN || a.told[arn] == t.DesiredStatus {
-			continue
-		}
-		if t.LastStatus == ecs.StatusStopped {
-			continue
-		}
-		out = append(out, t)
-	}
-	slices.SortFunc(out, func(x, y *task) int {
-		if c := x.CreatedAt.Compare(y.CreatedAt.Time); c != 0 {
-			return c
-		}
-		return strings.Compare(x.TaskARN, y.TaskARN)
-	})
-	return out
 }
 
 func (a *acsSession) sent(c *acs.IAMRoleCredentials) {

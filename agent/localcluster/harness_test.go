@@ -107,17 +107,19 @@ type standIn struct {
 }
 
 // capabilities are what the stand-in says it can do.
-var capabilities = []string{
-	"com.amazonaws.ecs.capability.docker-remote-api.1.18", "com.amazonaws.ecs.capability.docker-remote-api.1.19",
-	"com.amazonaws.ecs.capability.docker-remote-api.1.24", "com.amazonaws.ecs.capability.docker-remote-api.1.25",
-	"com.amazonaws.ecs.capability.docker-remote-api.1.29", "com.amazonaws.ecs.capability.logging-driver.awslogs",
-	"com.amazonaws.ecs.capability.logging-driver.json-file", "com.amazonaws.ecs.capability.task-iam-role",
-	"com.amazonaws.ecs.capability.ecr-auth", "ecs.capability.execution-role-ecr-pull", "ecs.capability.execution-role-awslogs",
-	"ecs.capability.container-health-check", "ecs.capability.container-ordering", "com.amazonaws.ecs.capability.privileged-container",
-	"ecs.capability.secrets.ssm.environment-variables", "ecs.capability.secrets.asm.environment-variables", "ecs.capability.task-eni",
-	"ecs.capability.secrets.ssm.bootstrap.log-driver", "ecs.capability.env-files.s3", "ecs.capability.container-restart-policy",
-	"ecs.capability.private-registry-authentication.secretsmanager", "ecs.capability.docker-plugin.local", "ecs.capability.efs",
-	"ecs.capability.network.container-port-range", "ecs.capability.efsAuth",
+func capabilities() []string {
+	return []string{
+		"com.amazonaws.ecs.capability.docker-remote-api.1.18", "com.amazonaws.ecs.capability.docker-remote-api.1.19",
+		"com.amazonaws.ecs.capability.docker-remote-api.1.24", "com.amazonaws.ecs.capability.docker-remote-api.1.25",
+		"com.amazonaws.ecs.capability.docker-remote-api.1.29", "com.amazonaws.ecs.capability.logging-driver.awslogs",
+		"com.amazonaws.ecs.capability.logging-driver.json-file", "com.amazonaws.ecs.capability.task-iam-role",
+		"com.amazonaws.ecs.capability.ecr-auth", "ecs.capability.execution-role-ecr-pull", "ecs.capability.execution-role-awslogs",
+		"ecs.capability.container-health-check", "ecs.capability.container-ordering", "com.amazonaws.ecs.capability.privileged-container",
+		"ecs.capability.secrets.ssm.environment-variables", "ecs.capability.secrets.asm.environment-variables", "ecs.capability.task-eni",
+		"ecs.capability.secrets.ssm.bootstrap.log-driver", "ecs.capability.env-files.s3", "ecs.capability.container-restart-policy",
+		"ecs.capability.private-registry-authentication.secretsmanager", "ecs.capability.docker-plugin.local", "ecs.capability.efs",
+		"ecs.capability.network.container-port-range", "ecs.capability.efsAuth",
+	}
 }
 
 func registration() *ecs.RegisterContainerInstanceRequest {
@@ -131,7 +133,7 @@ func registration() *ecs.RegisterContainerInstanceRequest {
 		},
 		Attributes: []ecs.Attribute{{Name: "ecs.os-type", Value: "linux"}},
 	}
-	for _, name := range capabilities {
+	for _, name := range capabilities() {
 		in.Attributes = append(in.Attributes, ecs.Attribute{Name: name})
 	}
 	return in
@@ -216,6 +218,8 @@ func (a *standIn) ack(m acs.Message) {
 	case *acs.PayloadMessage:
 		a.send(&acs.AckRequest{Cluster: m.ClusterARN, ContainerInstance: m.ContainerInstanceARN, MessageID: m.MessageID})
 	case *acs.TaskManifestMessage:
+		a.send(&acs.AckRequest{Cluster: m.ClusterARN, ContainerInstance: m.ContainerInstanceARN, MessageID: m.MessageID})
+	case *acs.AttachTaskNetworkInterfacesMessage:
 		a.send(&acs.AckRequest{Cluster: m.ClusterARN, ContainerInstance: m.ContainerInstanceARN, MessageID: m.MessageID})
 	case *acs.IAMRoleCredentialsMessage:
 		a.send(&acs.IAMRoleCredentialsAckRequest{MessageID: m.MessageID, Expiration: m.RoleCredentials.Expiration, CredentialsID: m.RoleCredentials.CredentialsID})

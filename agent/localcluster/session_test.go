@@ -52,6 +52,67 @@ func TestRedelivery(t *testing.T) {
 	}
 }
 
+// TestRedeliveryForgetsTheDead: a task that the agent reported as stopped is not
+// sent again, though its payload was never acknowledged.
+func TestRedeliveryForgetsTheDead(t *testing.T) {
+	s, _ := start(t, localcluster.Config{Timing: localcluster.Timing{Redeliver: 20 * time.Millisecond}})
+	a := register(t, s).connect()
+	web(t, s, noPorts)
+	s.Fault(localcluster.Faults{HoldPayloads: new(true)})
+	dead, alive := runOne(t, s, ecs.RunTaskRequest{}), runOne(t, s, ecs.RunTaskRequest{})
+	s.Fault(localcluster.Faults{HoldPayloads: new(false)})
+	if p := expect[*acs.PayloadMessage](a); len(p.Tasks) != 2 {
+		t.Fatalf("got %d tasks", len(p.Tasks))
+	}
+	a.submit(dead, "STOPPED", ecs.ContainerStateChange{ContainerName: "web", Reason: "cannot be loaded"})
+	for {
+		p := expect[*acs.PayloadMessage](a)
+		if len(p.Tasks) == 1 {
+			if p.Tasks[0].ARN != alive {
+				t.Error("the wrong task is sent again")
+			}
+			return
+		}
+	}
+}
+
+// TestAWSVPC: a task with an interface of its own is announced before it is sent,
+// and is PENDING once the interface is there.
+func TestAWSVPC(t *testing.T) {
+	s, _ := start(t, localcluster.Config{Interfaces: func(string) (*acs.ENI, error) {
+		return &acs.ENI{
+			EC2ID: "eni-1", MACAddress: "0a:11:22:33:44:55", SubnetGatewayIPv4Address: "10.0.4.1/24",
+			IPv4Addresses: []acs.IPv4Address{{PrivateAddress: "10.0.4.17", Primary: true}},
+		}, nil
+	}})
+	a := register(t, s).connect()
+	web(t, s, func(in *ecs.RegisterTaskDefinitionRequest) {
+		noPorts(in)
+		in.NetworkMode = "awsvpc"
+	})
+	if _, err := call[ecs.RunTaskResponse](t, s, ecs.OpRunTask, ecs.RunTaskRequest{TaskDefinition: "web"}); err == nil {
+		t.Error("awsvpc without a network configuration was run")
+	}
+	arn := runOne(t, s, ecs.RunTaskRequest{NetworkConfiguration: &ecs.NetworkConfiguration{AWSVPCConfiguration: &ecs.AWSVPCConfiguration{Subnets: []string{"subnet-1"}}}})
+	if task := describe(t, s, arn); task.LastStatus != "PROVISIONING" || task.Attachments[0].Status != "ATTACHING" {
+		t.Errorf("placed: %+v", task)
+	}
+	m := expect[*acs.AttachTaskNetworkInterfacesMessage](a)
+	if err := m.Validate(); err != nil || m.TaskARN != arn {
+		t.Errorf("attach message: %+v, %v", m, err)
+	}
+	if p := a.payload(); p.Tasks[0].ElasticNetworkInterfaces[0].MACAddress != "0a:11:22:33:44:55" || p.Tasks[0].Validate("t") != nil {
+		t.Errorf("payload: %+v", p.Tasks[0])
+	}
+	must[ecs.SubmitTaskStateChangeResponse](t, s, ecs.OpSubmitTaskStateChange, ecs.SubmitTaskStateChangeRequest{
+		Task: arn, Attachments: []ecs.AttachmentStateChange{{AttachmentARN: m.ElasticNetworkInterfaces[0].AttachmentARN, Status: "ATTACHED"}},
+	})
+	task := describe(t, s, arn)
+	if task.LastStatus != "PENDING" || task.Attachments[0].Status != "ATTACHED" || task.Containers[0].NetworkInterfaces[0].PrivateIPv4Address != "10.0.4.17" {
+		t.Errorf("attached: %+v", task)
+	}
+}
+
 // TestReconnect: a new connection is told everything again, and gets a manifest
 // with a higher timeline and the credentials.
 func TestReconnect(t *testing.T) {

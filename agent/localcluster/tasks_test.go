@@ -177,6 +177,67 @@ func TestPlacementFailures(t *testing.T) {
 	}
 }
 
+// TestRegistration: clusters that are missing, tokens that come twice, and hosts
+// that come back.
+func TestRegistration(t *testing.T) {
+	s, _ := start(t, localcluster.Config{NoDefaultCluster: true})
+	in := registration()
+	in.ClientToken = "6a3d1c0e"
+	_, err := call[ecs.RegisterContainerInstanceResponse](t, s, ecs.OpRegisterContainerInstance, in)
+	if !errors.Is(err, &ecs.Error{Type: ecs.ErrTypeClient, Message: "Cluster not found."}) {
+		t.Errorf("without a cluster: %v", err)
+	}
+	must[ecs.CreateClusterResponse](t, s, ecs.OpCreateCluster, ecs.CreateClusterRequest{ClusterName: "default"})
+	first := must[ecs.RegisterContainerInstanceResponse](t, s, ecs.OpRegisterContainerInstance, in).ContainerInstance
+	again := must[ecs.RegisterContainerInstanceResponse](t, s, ecs.OpRegisterContainerInstance, in).ContainerInstance
+	if first.ContainerInstanceARN != again.ContainerInstanceARN {
+		t.Error("a retry with the same client token made another instance")
+	}
+	added := map[string]string{}
+	for _, a := range first.Attributes {
+		added[a.Name] = a.Value
+	}
+	if added["ecs.availability-zone"] != "us-east-1a" || added["ecs.instance-type"] == "" || added["ecs.ami-id"] == "" || added["ecs.os-type"] != "linux" {
+		t.Errorf("attributes: %v", added)
+	}
+	in.ContainerInstanceARN = "arn:aws:ecs:us-east-1:000000000000:container-instance/default/none"
+	if _, err := call[ecs.RegisterContainerInstanceResponse](t, s, ecs.OpRegisterContainerInstance, in); !errors.Is(err, &ecs.Error{Type: ecs.ErrTypeClient}) {
+		t.Errorf("an unknown ARN: %v", err)
+	}
+	if _, err := call[ecs.DeleteClusterResponse](t, s, ecs.OpDeleteCluster, ecs.DeleteClusterRequest{Cluster: "default"}); !errors.Is(err, &ecs.Error{Type: ecs.ErrTypeClusterContainsInstances}) {
+		t.Errorf("deleting a cluster with an instance: %v", err)
+	}
+	must[ecs.DeregisterContainerInstanceResponse](t, s, ecs.OpDeregisterContainerInstance, ecs.DeregisterContainerInstanceRequest{ContainerInstance: first.ContainerInstanceARN})
+	must[ecs.DeleteClusterResponse](t, s, ecs.OpDeleteCluster, ecs.DeleteClusterRequest{Cluster: "default"})
+	if _, err := call[ecs.ListTasksResponse](t, s, ecs.OpListTasks, ecs.ListTasksRequest{}); !errors.Is(err, &ecs.Error{Type: ecs.ErrTypeClusterNotFound, Message: "Cluster not found."}) {
+		t.Errorf("a deleted cluster: %v", err)
+	}
+}
+
+// TestTagsAndProtection are the calls that agents make for their containers.
+func TestTagsAndProtection(t *testing.T) {
+	s, _ := start(t, localcluster.Config{})
+	register(t, s).connect()
+	web(t, s, nil)
+	arn := runOne(t, s, ecs.RunTaskRequest{Tags: []ecs.Tag{{Key: "a", Value: "1"}}})
+	must[ecs.TagResourceResponse](t, s, ecs.OpTagResource, ecs.TagResourceRequest{ResourceARN: arn, Tags: []ecs.Tag{{Key: "a", Value: "2"}, {Key: "b", Value: "3"}}})
+	must[ecs.UntagResourceResponse](t, s, ecs.OpUntagResource, ecs.UntagResourceRequest{ResourceARN: arn, TagKeys: []string{"b"}})
+	if got := must[ecs.ListTagsForResourceResponse](t, s, ecs.OpListTagsForResource, ecs.ListTagsForResourceRequest{ResourceARN: arn}); len(got.Tags) != 1 || got.Tags[0].Value != "2" {
+		t.Errorf("tags: %+v", got)
+	}
+	on := must[ecs.UpdateTaskProtectionResponse](t, s, ecs.OpUpdateTaskProtection, ecs.UpdateTaskProtectionRequest{Cluster: "default", Tasks: []string{arn}, ProtectionEnabled: true, ExpiresInMinutes: new(5)})
+	if p := on.ProtectedTasks[0]; !p.ProtectionEnabled || p.ExpirationDate.IsZero() {
+		t.Errorf("protected: %+v", p)
+	}
+	got := must[ecs.GetTaskProtectionResponse](t, s, ecs.OpGetTaskProtection, ecs.GetTaskProtectionRequest{Cluster: "default", Tasks: []string{arn, "none"}})
+	if len(got.ProtectedTasks) != 1 || !got.ProtectedTasks[0].ProtectionEnabled || len(got.Failures) != 1 {
+		t.Errorf("protection: %+v", got)
+	}
+	if _, err := call[ecs.UpdateTaskProtectionResponse](t, s, ecs.OpUpdateTaskProtection, ecs.UpdateTaskProtectionRequest{Tasks: []string{arn}, ProtectionEnabled: true, ExpiresInMinutes: new(0)}); err == nil {
+		t.Error("protection for no time was taken")
+	}
+}
+
 func TestRunTaskRules(t *testing.T) {
 	s, _ := start(t, localcluster.Config{})
 	a := register(t, s).connect()
