@@ -5,9 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
-
 	"github.com/berthd/berth/ipam"
 )
 
@@ -25,26 +22,11 @@ func (n *Network) Detach(ctx context.Context, e ipam.Endpoint) error {
 	defer n.plan.RUnlock()
 	var errs []error
 	if !e.None() {
-		errs = append(errs, n.nft.withdraw(e), n.unlink(linkName(e.ID)))
+		errs = append(errs, n.nft.withdraw(e), n.unlink.remove(linkName(e.ID)))
 	}
 	errs = append(errs, removeNetNS(n.NetNS(e.ID)), n.forget(e))
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("cannot detach container %s from the network: %w", e.ID, err)
-	}
-	return nil
-}
-
-// unlink removes a link by name. Its other end goes with it.
-func (n *Network) unlink(name string) error {
-	link, err := n.nl.LinkByName(name)
-	if _, missing := errors.AsType[netlink.LinkNotFoundError](err); missing {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("cannot look for link %s: %w", name, err)
-	}
-	if err := n.nl.LinkDel(link); err != nil && !errors.Is(err, unix.ENODEV) {
-		return fmt.Errorf("cannot remove link %s: %w", name, err)
 	}
 	return nil
 }

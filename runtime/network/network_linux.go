@@ -92,6 +92,8 @@ type Network struct {
 	nl   *netlink.Handle // in the host's namespace; locks by itself
 	nft  *firewall
 
+	unlink unlinker
+
 	// plan is held for reading by what concerns one endpoint, for writing by what concerns the whole host, so that Sync
 	// does not take a half-made endpoint for a stray.
 	plan sync.RWMutex
@@ -119,6 +121,7 @@ func New(cfg Config) (*Network, error) {
 		return nil, errors.Join(fmt.Errorf("cannot open netlink sockets: %w", err), host.Close())
 	}
 	n := &Network{cfg: cfg, log: cfg.Log, host: host, nl: nl}
+	n.unlink.n = n
 	n.nft = newFirewall(&n.cfg, int(host))
 	return n, nil
 }

@@ -529,6 +529,39 @@ func TestManyAtOnce(t *testing.T) {
 	}
 }
 
+// Links are removed as a group, unless somebody else's is in it.
+func TestLinksAreRemovedTogether(t *testing.T) {
+	l := newLab(t, nil)
+	l.ensure(t)
+	command(t, l.host, "ip", "link", "add", "theirs", "type", "veth", "peer", "name", "theirs2")
+	var names []string
+	for _, shared := range []bool{false, true} {
+		links := make(map[string]netlink.Link)
+		for _, id := range []string{"a", "b", "c"} {
+			l.attached(t, id)
+			link, err := l.net.nl.LinkByName(linkName(id))
+			if err != nil {
+				t.Fatal(err)
+			}
+			links[linkName(id)] = link
+			names = append(names, linkName(id))
+		}
+		if shared {
+			command(t, l.host, "ip", "link", "set", "theirs", "group", fmt.Sprint(linkGroup))
+			if err := l.net.unlink.removeGroup(links); err == nil {
+				t.Error("a group with a link of others is removed")
+			}
+		}
+		if err := l.net.unlink.remove(append(names, "bthnone")...); err != nil {
+			t.Error(err)
+		}
+		out := command(t, l.host, "ip", "-o", "link")
+		if strings.Contains(out, linkPrefix) || !strings.Contains(out, "theirs@theirs2") {
+			t.Errorf("links after removal:\n%s", out)
+		}
+	}
+}
+
 func TestOverlapIsRefused(t *testing.T) {
 	l := newLab(t, nil)
 	command(t, l.host, "ip", "route", "add", "172.29.4.0/24", "via", client4.String())

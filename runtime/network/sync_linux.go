@@ -68,6 +68,7 @@ func (n *Network) dropLinks(wanted map[string]bool) (sound map[string]bool, remo
 		return nil, nil, fmt.Errorf("cannot list links: %w", err)
 	}
 	sound = make(map[string]bool)
+	var strays []string
 	for _, l := range links {
 		a := l.Attrs()
 		if l.Type() != "veth" || !strings.HasPrefix(a.Name, linkPrefix) {
@@ -78,11 +79,12 @@ func (n *Network) dropLinks(wanted map[string]bool) (sound map[string]bool, remo
 		case wanted[a.Name]:
 			sound[a.Name] = plugged && a.OperState == netlink.OperUp
 		case plugged:
-			if err := n.unlink(a.Name); err != nil {
-				return sound, removed, err
-			}
+			strays = append(strays, a.Name)
 			removed = append(removed, "link "+a.Name)
 		}
+	}
+	if err := n.unlink.remove(strays...); err != nil {
+		return sound, nil, err
 	}
 	return sound, removed, nil
 }
