@@ -343,32 +343,38 @@ func TestNetworkCarry(t *testing.T) {
 			[]metrics.Sample{
 				with(at(0, 0), received(3, 100)),
 				with(with(at(1000, 0), received(3, 150)), func(s *metrics.Sample) { s.CgroupID = 8 }),
-			}, 150, 50,
+			},
+			150, 50,
 		},
 		{
 			"a new namespace is carried",
-			[]metrics.Sample{with(at(0, 0), received(3, 100)), with(at(1000, 0), received(4, 150))}, 250, 150,
+			[]metrics.Sample{with(at(0, 0), received(3, 100)), with(at(1000, 0), received(4, 150))},
+			250, 150,
 		},
 		{
 			"a reading without network in between has no rate after it, and no loss",
-			[]metrics.Sample{with(at(0, 0), received(3, 100)), at(1000, 0), with(at(2000, 0), received(3, 400))}, 400, 0,
+			[]metrics.Sample{with(at(0, 0), received(3, 100)), at(1000, 0), with(at(2000, 0), received(3, 400))},
+			400, 0,
 		},
 		{
 			"a new namespace after a gap is carried",
-			[]metrics.Sample{with(at(0, 0), received(3, 100)), at(1000, 0), with(at(2000, 0), received(4, 40))}, 140, 0,
+			[]metrics.Sample{with(at(0, 0), received(3, 100)), at(1000, 0), with(at(2000, 0), received(4, 40))},
+			140, 0,
 		},
 		{
 			"a reused inode is noticed by the fall of the counter",
 			[]metrics.Sample{
 				with(at(0, 0), received(3, 100)), with(at(1000, 0), received(3, 5)), with(at(2000, 0), received(3, 15)),
-			}, 110, 10,
+			},
+			110, 10,
 		},
 		{
 			"the same after a gap",
 			[]metrics.Sample{
 				with(at(0, 0), received(3, 100)), at(1000, 0),
 				with(at(2000, 0), received(3, 5)), with(at(3000, 0), received(3, 15)),
-			}, 110, 0,
+			},
+			110, 0,
 		},
 	}
 	for _, tt := range tests {

@@ -48,7 +48,8 @@ func TestUnsignedStatsAdd(t *testing.T) {
 		{"none", nil, metrics.UnsignedStats{}},
 		{"some", []uint64{7, 0, 9}, metrics.UnsignedStats{Min: 0, Max: 9, Sum: 16, SampleCount: 3}},
 		{
-			"the sum stops at the top", []uint64{math.MaxUint64, 2, 3},
+			"the sum stops at the top",
+			[]uint64{math.MaxUint64, 2, 3},
 			metrics.UnsignedStats{Min: 2, Max: math.MaxUint64, Sum: math.MaxUint64, SampleCount: 3},
 		},
 	}
