@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -395,5 +396,19 @@ func BenchmarkCommit(b *testing.B) {
 			b.ReportMetric(float64(transactions(b, s)-before)/float64(b.N*callers), "tx/commit")
 			b.ReportMetric(float64(b.N*callers)/b.Elapsed().Seconds(), "commits/s")
 		})
+	}
+}
+
+// BenchmarkOpen opens, checks and closes the database of a host with forty tasks
+// and a thousand changes that wait, as a restarted agent does.
+func BenchmarkOpen(b *testing.B) {
+	path := filepath.Join(b.TempDir(), "agent.db")
+	s := openTest(b, path)
+	for i := range 40 {
+		name := fmt.Sprint("t", i)
+		commit(b, s, name, bytes.Repeat([]byte("x"), 8192), slices.Repeat([]task.Change{running(name)}, 25)...)
+	}
+	for b.Loop() {
+		s = reopen(b, s)
 	}
 }
