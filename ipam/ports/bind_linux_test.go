@@ -124,7 +124,7 @@ func TestPortWithLingeringConnections(t *testing.T) {
 	if err := client.Close(); err != nil {
 		t.Fatal(err)
 	}
-	s, err := bind6(ipam.TCP, n, false)
+	s, err := bind(ipam.TCP, n, alone)
 	if !errors.Is(err, syscall.EADDRINUSE) {
 		t.Fatalf("nothing lingers (%v, %v), so the test proves nothing", s, err)
 	}

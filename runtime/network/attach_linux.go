@@ -27,22 +27,32 @@ func (n *Network) Attach(ctx context.Context, e ipam.Endpoint) error {
 	}
 	n.plan.RLock()
 	defer n.plan.RUnlock()
-	if err := n.attach(n.usable(e)); err != nil {
+	if err := n.attach(usable(e)); err != nil {
 		return fmt.Errorf("cannot attach container %s to the network: %w", e.ID, err)
 	}
 	return nil
 }
 
 // usable is the endpoint without the address family that this kernel does not have.
-func (n *Network) usable(e ipam.Endpoint) ipam.Endpoint {
+func usable(e ipam.Endpoint) ipam.Endpoint {
 	if e.IPv6.IsValid() && !ipv6Works() {
 		e.IPv6 = netip.Addr{}
 	}
 	return e
 }
 
+// containerSysctls is what a new namespace needs before its interface appears. Addresses are ours to give, so the kernel
+// neither asks routers for more nor doubts those it gets: hairpin would bring the doubts back to it as an answer.
+func containerSysctls(e ipam.Endpoint) []string {
+	const conf = "net/ipv6/conf/default/"
+	if !e.IPv6.IsValid() {
+		return []string{conf + "disable_ipv6=1"}
+	}
+	return []string{conf + "accept_ra=0", conf + "accept_dad=0", conf + "autoconf=0"}
+}
+
 func (n *Network) attach(e ipam.Endpoint) (err error) {
-	ns, err := openNetNS(n.NetNS(e.ID), e.IPv6.IsValid())
+	ns, err := openNetNS(n.NetNS(e.ID), containerSysctls(e))
 	if err != nil {
 		return err
 	}
@@ -59,11 +69,10 @@ func (n *Network) attach(e ipam.Endpoint) (err error) {
 	if e.None() {
 		return nil
 	}
-	link, err := n.connect(e, ns, inside)
-	if err != nil {
+	if err := n.connect(e, ns, inside); err != nil {
 		return err
 	}
-	if err := n.configure(e, inside, link); err != nil {
+	if err := n.configure(e, inside); err != nil {
 		return err
 	}
 	if err := n.nft.publish(e); err != nil {
@@ -72,24 +81,24 @@ func (n *Network) attach(e ipam.Endpoint) (err error) {
 	return n.forgetStale(e)
 }
 
-// connect makes the veth pair, or finds it, and returns the container's end.
-func (n *Network) connect(e ipam.Endpoint, ns netns.NsHandle, inside *netlink.Handle) (netlink.Link, error) {
+// connect makes the veth pair, or finds it.
+func (n *Network) connect(e ipam.Endpoint, ns netns.NsHandle, inside *netlink.Handle) error {
 	bridge, err := n.nl.LinkByName(n.cfg.Bridge)
 	if err != nil {
-		return nil, fmt.Errorf("cannot find bridge %s: %w", n.cfg.Bridge, err)
+		return fmt.Errorf("cannot find bridge %s: %w", n.cfg.Bridge, err)
 	}
 	name := linkName(e.ID)
 	outer, err := n.nl.LinkByName(name)
 	if _, missing := errors.AsType[netlink.LinkNotFoundError](err); err != nil && !missing {
-		return nil, fmt.Errorf("cannot look for link %s: %w", name, err)
+		return fmt.Errorf("cannot look for link %s: %w", name, err)
 	}
 	if err == nil {
-		if inner, err := inside.LinkByName(containerLink); err == nil {
-			return inner, n.plug(outer, bridge)
+		if _, err := inside.LinkByName(containerLink); err == nil {
+			return n.plug(outer, bridge)
 		}
 		// The other end is in a namespace that is no longer this container's.
 		if err := n.nl.LinkDel(outer); err != nil {
-			return nil, fmt.Errorf("cannot remove stale link %s: %w", name, err)
+			return fmt.Errorf("cannot remove stale link %s: %w", name, err)
 		}
 	}
 	attrs := netlink.NewLinkAttrs()
@@ -103,16 +112,12 @@ func (n *Network) connect(e ipam.Endpoint, ns netns.NsHandle, inside *netlink.Ha
 		PeerNamespace: netlink.NsFd(ns), PeerMTU: uint32(attrs.MTU),
 	}
 	if err := n.nl.LinkAdd(veth); err != nil {
-		return nil, fmt.Errorf("cannot make link %s: %w", name, err)
+		return fmt.Errorf("cannot make link %s: %w", name, err)
 	}
 	if err := n.nl.LinkSetHairpin(veth, true); err != nil {
-		return nil, fmt.Errorf("cannot set up link %s: %w", name, err)
+		return fmt.Errorf("cannot set up link %s: %w", name, err)
 	}
-	inner, err := inside.LinkByName(containerLink)
-	if err != nil {
-		return nil, fmt.Errorf("cannot find %s in the namespace: %w", containerLink, err)
-	}
-	return inner, nil
+	return nil
 }
 
 // plug makes sure that a link is in the bridge and up. With hairpin a container reaches its own published port also
@@ -134,7 +139,11 @@ func (n *Network) plug(link, bridge netlink.Link) error {
 }
 
 // configure gives the container's end its addresses and the namespace its default routes.
-func (n *Network) configure(e ipam.Endpoint, inside *netlink.Handle, link netlink.Link) error {
+func (n *Network) configure(e ipam.Endpoint, inside *netlink.Handle) error {
+	link, err := inside.LinkByName(containerLink)
+	if err != nil {
+		return fmt.Errorf("cannot find %s in the namespace: %w", containerLink, err)
+	}
 	if err := inside.LinkSetUp(link); err != nil {
 		return fmt.Errorf("cannot bring up %s: %w", containerLink, err)
 	}

@@ -145,16 +145,15 @@ func foreignHint(bridge, family string) string {
 
 // familyName names the families whose forward chains see routed packets.
 func familyName(f nftables.TableFamily) (string, bool) {
-	switch f {
-	case nftables.TableFamilyINet:
+	switch {
+	case f == nftables.TableFamilyINet:
 		return "inet", true
-	case nftables.TableFamilyIPv4:
+	case f == nftables.TableFamilyIPv4:
 		return "ip", true
-	case nftables.TableFamilyIPv6:
+	case f == nftables.TableFamilyIPv6:
 		return "ip6", true
-	default:
-		return "", false
 	}
+	return "", false
 }
 
 // legacyTables reports whether the old iptables' filter table is in use.

@@ -24,6 +24,12 @@
 // cannot use another container's addresses as source, so that an address tells who is calling. Optionally the instance
 // metadata service is closed to containers.
 //
+// # Mounts
+//
+// Namespaces are bound to files below /run, where containerd's shims open them. So the process must share the host's
+// mount namespace, or its mounts must propagate there: a systemd unit of it cannot have PrivateMounts=, ProtectSystem=,
+// PrivateTmp= and others that imply one of its own.
+//
 // # What is touched
 //
 // The bridge, the table, the veth pairs and the namespaces are ours alone. Outside of them only forwarding is switched

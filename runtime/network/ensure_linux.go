@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"go.uber.org/zap"
@@ -19,7 +20,8 @@ import (
 
 // Ensure makes what all containers share: bridge, addresses, kernel settings, nftables tables. It is the first call, and
 // may be repeated at any time; containers that are attached do not notice. A pool that overlaps a route of the host is
-// an [*ipam.OverlapError], and nothing is changed.
+// an [*ipam.OverlapError], and nothing is changed, unless the bridge has the pool already: then containers may be
+// running on it, and a route that somebody added since is logged only.
 func (n *Network) Ensure(ctx context.Context) error {
 	if err := alive(ctx); err != nil {
 		return err
@@ -30,8 +32,15 @@ func (n *Network) Ensure(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := ipam.Overlaps(n.cfg.Pool, routes); err != nil {
-		return err
+	if overlap := ipam.Overlaps(n.cfg.Pool, routes); overlap != nil {
+		settled, err := n.settled()
+		if err != nil {
+			return err
+		}
+		if !settled {
+			return overlap
+		}
+		n.log.Warn("a route of the host appeared that the bridge hides", zap.Error(overlap))
 	}
 	bridge, err := n.bridge()
 	if err != nil {
@@ -81,7 +90,7 @@ func (n *Network) routes() ([]ipam.Route, error) {
 
 // bridge returns the bridge, up, and makes it first if need be. Its hardware address is fixed by its name: a bridge
 // without one of its own takes that of a port, and containers' neighbour entries go stale when it changes.
-func (n *Network) bridge() (netlink.Link, error) {
+func (n *Network) bridge() (*netlink.Bridge, error) {
 	link, err := n.nl.LinkByName(n.cfg.Bridge)
 	if _, missing := errors.AsType[netlink.LinkNotFoundError](err); missing {
 		attrs := netlink.NewLinkAttrs()
@@ -95,7 +104,8 @@ func (n *Network) bridge() (netlink.Link, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot find bridge %s: %w", n.cfg.Bridge, err)
 	}
-	if _, ok := link.(*netlink.Bridge); !ok {
+	bridge, ok := link.(*netlink.Bridge)
+	if !ok {
 		return nil, fmt.Errorf("cannot use link %s: it is a %s, not a bridge", n.cfg.Bridge, link.Type())
 	}
 	if mtu := n.mtu(); link.Attrs().MTU != mtu {
@@ -106,7 +116,27 @@ func (n *Network) bridge() (netlink.Link, error) {
 	if err := n.nl.LinkSetUp(link); err != nil {
 		return nil, fmt.Errorf("cannot bring bridge %s up: %w", n.cfg.Bridge, err)
 	}
-	return link, nil
+	return bridge, nil
+}
+
+// settled reports whether the bridge has a gateway address of the pool, that is, whether it was made for it.
+func (n *Network) settled() (bool, error) {
+	link, err := n.nl.LinkByName(n.cfg.Bridge)
+	if _, missing := errors.AsType[netlink.LinkNotFoundError](err); missing {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("cannot find bridge %s: %w", n.cfg.Bridge, err)
+	}
+	have, err := n.nl.AddrList(link, netlink.FAMILY_ALL)
+	if err != nil {
+		return false, fmt.Errorf("cannot list addresses of bridge %s: %w", n.cfg.Bridge, err)
+	}
+	gw4, gw6 := n.cfg.Pool.Gateway()
+	return slices.ContainsFunc(have, func(a netlink.Addr) bool {
+		addr, _ := netip.AddrFromSlice(a.IP)
+		return addr.Unmap() == gw4 || addr == gw6
+	}), nil
 }
 
 func bridgeMAC(name string) net.HardwareAddr {
@@ -188,7 +218,7 @@ func forwardIPv6() error {
 
 // address gives the bridge the gateway addresses and 169.254.170.2, and takes any other from it, which a pool of earlier
 // days left.
-func (n *Network) address(bridge netlink.Link) error {
+func (n *Network) address(bridge *netlink.Bridge) error {
 	gw4, gw6 := n.cfg.Pool.Gateway()
 	want := make(map[netip.Prefix]bool)
 	if gw4.IsValid() {

@@ -99,7 +99,7 @@ func (l *lab) namespace(tb testing.TB, name string) netns.NsHandle {
 			tb.Error(err)
 		}
 	})
-	ns, err := openNetNS(path, true)
+	ns, err := openNetNS(path, containerSysctls(ipam.Endpoint{Addresses: ipam.Addresses{IPv6: host6}}))
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -253,24 +253,32 @@ func serve(tb testing.TB, ns netns.NsHandle, name string, port uint16) {
 	})
 }
 
-// ask sends one request out of a namespace and returns the answer.
-func ask(ctx context.Context, ns netns.NsHandle, network string, to netip.AddrPort, from ...netip.AddrPort) (string, error) {
-	return request(ctx, ns, patience, network, to, from...)
-}
-
 // unanswered fails the test if a request is answered. Mind that a UDP answer counts only if it comes from the address
 // that was asked; serve does not see to that.
 func unanswered(tb testing.TB, what string, ns netns.NsHandle, network string, to netip.AddrPort) {
 	tb.Helper()
-	if got, err := request(tb.Context(), ns, silence, network, to); err == nil {
+	if got, err := ask(briefly(tb), ns, network, to); err == nil {
 		tb.Errorf("%s: asked %v and got %q", what, to, got)
 	}
 }
 
-func request(ctx context.Context, ns netns.NsHandle, wait time.Duration, network string, to netip.AddrPort, from ...netip.AddrPort) (string, error) {
+// briefly is a context for requests that nobody should answer.
+func briefly(tb testing.TB) context.Context {
+	tb.Helper()
+	ctx, cancel := context.WithTimeoutCause(tb.Context(), silence, errors.New("silence"))
+	tb.Cleanup(cancel)
+	return ctx
+}
+
+// ask sends one request out of a namespace and returns the answer.
+func ask(ctx context.Context, ns netns.NsHandle, network string, to netip.AddrPort, from ...netip.AddrPort) (string, error) {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		deadline = time.Now().Add(patience)
+	}
 	var c net.Conn
 	err := within(ns, func() (err error) {
-		d := net.Dialer{Timeout: wait}
+		d := net.Dialer{Deadline: deadline}
 		if len(from) > 0 {
 			d.LocalAddr = net.UDPAddrFromAddrPort(from[0])
 		}
@@ -281,7 +289,7 @@ func request(ctx context.Context, ns netns.NsHandle, wait time.Duration, network
 		return "", err
 	}
 	defer func() { _ = c.Close() }()
-	if err := c.SetDeadline(time.Now().Add(wait)); err != nil {
+	if err := c.SetDeadline(deadline); err != nil {
 		return "", err
 	}
 	if network == "udp" {

@@ -56,14 +56,14 @@ func isNetNS(path string) (bool, error) {
 	return st.Type == unix.NSFS_MAGIC, nil
 }
 
-// openNetNS opens the namespace bound at a path, and makes it first if need be. The caller closes the handle.
-func openNetNS(path string, ipv6 bool) (netns.NsHandle, error) {
+// openNetNS opens the namespace bound at a path, and makes it first if need be, with kernel settings as key=value. The caller closes the handle.
+func openNetNS(path string, sysctls []string) (netns.NsHandle, error) {
 	bound, err := isNetNS(path)
 	if err != nil {
 		return netns.None(), fmt.Errorf("cannot look at network namespace: %w", err)
 	}
 	if !bound {
-		if err := makeNetNS(path, ipv6); err != nil {
+		if err := makeNetNS(path, sysctls); err != nil {
 			return netns.None(), err
 		}
 	}
@@ -75,7 +75,7 @@ func openNetNS(path string, ipv6 bool) (netns.NsHandle, error) {
 }
 
 // makeNetNS makes a namespace and binds it at a path, so that it lives without a process in it.
-func makeNetNS(path string, ipv6 bool) error {
+func makeNetNS(path string, sysctls []string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return fmt.Errorf("cannot make directory of network namespaces: %w", err)
 	}
@@ -90,28 +90,17 @@ func makeNetNS(path string, ipv6 bool) error {
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 			return fmt.Errorf("cannot make network namespace: %w", err)
 		}
-		if err := containerSysctls(ipv6); err != nil {
-			return err
+		for _, s := range sysctls {
+			key, value, _ := strings.Cut(s, "=")
+			if err := writeSysctl(key, value); err != nil {
+				return err
+			}
 		}
 		if err := unix.Mount("/proc/thread-self/ns/net", path, "", unix.MS_BIND, ""); err != nil {
 			return fmt.Errorf("cannot bind network namespace at %s: %w", path, err)
 		}
 		return nil
 	})
-}
-
-// containerSysctls sets what a new namespace needs before its interface appears: addresses are ours to give, so the
-// kernel neither asks routers for more nor doubts those it gets.
-func containerSysctls(ipv6 bool) error {
-	if !ipv6 {
-		return writeSysctl("net/ipv6/conf/default/disable_ipv6", "1")
-	}
-	for _, key := range []string{"accept_ra", "accept_dad", "autoconf"} {
-		if err := writeSysctl("net/ipv6/conf/default/"+key, "0"); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // removeNetNS unbinds a namespace and removes its mount point. What is not there is no error.

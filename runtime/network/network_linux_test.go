@@ -185,7 +185,7 @@ func TestSourceAddressesAreChecked(t *testing.T) {
 	command(t, inThief, "ip", "addr", "add", victim.IPv4.String()+"/20", "dev", "eth0")
 	command(t, inThief, "ip", "addr", "add", victim.IPv6.String()+"/64", "dev", "eth0", "nodad")
 	for _, c := range []struct{ to, from netip.Addr }{{gw4, victim.IPv4}, {gw6, victim.IPv6}} {
-		if got, err := request(t.Context(), inThief, silence, "udp", at(c.to, 81), at(c.from, 0)); err == nil {
+		if got, err := ask(briefly(t), inThief, "udp", at(c.to, 81), at(c.from, 0)); err == nil {
 			t.Errorf("with the address of another container: %q", got)
 		}
 	}
@@ -379,7 +379,7 @@ func TestUDPFlowsFollowThePort(t *testing.T) {
 	port := ipam.Publish{Protocol: ipam.UDP, HostPort: 5353, ContainerPort: 53}
 	from := at(client4, 6000)
 	to := at(host4, 5353)
-	if got, err := request(t.Context(), l.client, silence, "udp", to, from); err == nil {
+	if got, err := ask(briefly(t), l.client, "udp", to, from); err == nil {
 		t.Fatalf("nobody serves yet, but: %q", got)
 	}
 	for _, name := range []string{"old", "new"} {
@@ -574,6 +574,11 @@ func TestOverlapIsRefused(t *testing.T) {
 	if after := command(t, l.host, "nft", "list", "ruleset") + command(t, l.host, "ip", "link"); before != after {
 		t.Errorf("a refused pool changed the host:\n%s", cmp.Diff(before, after))
 	}
+	// A route that appears later does not keep the agent from coming back to its containers.
+	command(t, l.host, "ip", "route", "del", "172.29.4.0/24")
+	l.ensure(t)
+	command(t, l.host, "ip", "route", "add", "172.29.4.0/24", "via", client4.String())
+	l.ensure(t)
 }
 
 // What others have on the host is as it was, and what is in our way is found.

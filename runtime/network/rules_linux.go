@@ -69,7 +69,7 @@ func (b batch) translate(t *nftables.Table) {
 	post := nat("postrouting", nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource)
 
 	if tmds := b.cfg.TMDS; tmds.IsValid() {
-		toTMDS := slices.Concat(daddr(metadataAddress()), tcpPort(80), dnatTo(tmds))
+		toTMDS := slices.Concat(daddr(metadataAddress()), metadataPort(), dnatTo(tmds))
 		b.rule(pre, iifname(b.cfg.Bridge), toTMDS)
 		b.rule(out, toTMDS)
 	}
@@ -82,7 +82,7 @@ func (b batch) translate(t *nftables.Table) {
 	b.rule(post, oifname(b.cfg.Bridge), saddrIn(loopback), masquerade())
 	for _, p := range []netip.Prefix{b.cfg.Pool.IPv4, b.cfg.Pool.IPv6} {
 		if p.IsValid() {
-			b.rule(post, oifname(b.cfg.Bridge), saddrIn(p), translated(true), masquerade())
+			b.rule(post, oifname(b.cfg.Bridge), saddrIn(p), translated(), masquerade())
 			b.rule(post, notOifname(b.cfg.Bridge), saddrIn(p), masquerade())
 		}
 	}
@@ -97,9 +97,9 @@ func (b batch) filter(t *nftables.Table) {
 	forward := guard("forward", nftables.ChainHookForward)
 
 	loopback := netip.PrefixFrom(netip.AddrFrom4([4]byte{127}), 8)
-	b.rule(in, iifname(b.cfg.Bridge), daddrIn(loopback), translated(false), drop())
+	b.rule(in, iifname(b.cfg.Bridge), daddrIn(loopback), untranslated(), drop())
 	b.rule(in, notIifname(b.cfg.Bridge), notIifname("lo"), daddr(metadataAddress()), drop())
-	b.rule(forward, notIifname(b.cfg.Bridge), oifname(b.cfg.Bridge), newFlow(), translated(false), drop())
+	b.rule(forward, notIifname(b.cfg.Bridge), oifname(b.cfg.Bridge), newFlow(), untranslated(), drop())
 	if b.cfg.BlockIMDS {
 		imds4, imds6 := imds()
 		b.rule(forward, iifname(b.cfg.Bridge), daddr(imds4), saddrNotIn(b.sets.imds4), reject())
@@ -193,10 +193,11 @@ func family(nfproto byte) []expr.Any {
 	return meta(expr.MetaKeyNFPROTO, expr.CmpOpEq, []byte{nfproto})
 }
 
-func tcpPort(port uint16) []expr.Any {
+// metadataPort is the one of the task metadata endpoint, tcp 80.
+func metadataPort() []expr.Any {
 	return append(meta(expr.MetaKeyL4PROTO, expr.CmpOpEq, []byte{unix.IPPROTO_TCP}),
 		&expr.Payload{Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2, DestRegister: reg},
-		compare(expr.CmpOpEq, binaryutil.BigEndian.PutUint16(port)))
+		compare(expr.CmpOpEq, binaryutil.BigEndian.PutUint16(80)))
 }
 
 func etherType(t uint16) []expr.Any {
@@ -215,14 +216,10 @@ func localDestination() []expr.Any {
 	}
 }
 
-// translated matches flows whose destination we, or others, have translated, or those with the one they came with.
-func translated(yes bool) []expr.Any {
-	op := expr.CmpOpEq
-	if yes {
-		op = expr.CmpOpNeq
-	}
-	return ct(expr.CtKeySTATUS, statusDNAT, op)
-}
+// translated matches flows whose destination we, or others, have changed; untranslated those with the one they came
+// with.
+func translated() []expr.Any   { return ct(expr.CtKeySTATUS, statusDNAT, expr.CmpOpNeq) }
+func untranslated() []expr.Any { return ct(expr.CtKeySTATUS, statusDNAT, expr.CmpOpEq) }
 
 func newFlow() []expr.Any { return ct(expr.CtKeySTATE, stateNew, expr.CmpOpNeq) }
 

@@ -27,14 +27,14 @@ func (n *Network) Sync(ctx context.Context, plan ipam.Plan) (removed []string, e
 	n.plan.Lock()
 	defer n.plan.Unlock()
 
-	usable := make(ipam.Plan, len(plan))
+	possible := make(ipam.Plan, len(plan))
 	wanted := make(map[string]bool, 2*len(plan)) // ids and link names
 	for i, e := range plan {
-		usable[i] = n.usable(e)
+		possible[i] = usable(e)
 		wanted[e.ID] = true
 		wanted[linkName(e.ID)] = true
 	}
-	strays, err := n.nft.apply(usable)
+	strays, err := n.nft.apply(possible)
 	if err != nil {
 		return nil, err
 	}
@@ -49,7 +49,7 @@ func (n *Network) Sync(ctx context.Context, plan ipam.Plan) (removed []string, e
 	gone, err = n.dropNamespaces(wanted)
 	removed = append(removed, gone...)
 	errs := []error{err}
-	for _, e := range usable {
+	for _, e := range possible {
 		if err := n.repair(e, links); err != nil {
 			errs = append(errs, fmt.Errorf("cannot repair network of container %s: %w", e.ID, err))
 		}
