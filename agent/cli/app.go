@@ -159,6 +159,15 @@ state must be mended before it is started again. exec answers with the exit code
 	return root
 }
 
+// Verbs lists the names of all verbs, for tests of files that call them.
+func Verbs() []string {
+	var names []string
+	for _, c := range (&app{}).verbs() {
+		names = append(names, c.Name())
+	}
+	return names
+}
+
 // client is the way to the agent.
 func (a *app) client() *hostapi.Client { return hostapi.NewClient(a.socket) }
 

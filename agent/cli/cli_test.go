@@ -84,7 +84,7 @@ func TestGolden(t *testing.T) {
 		{"images-json", []string{"images", "--json"}},
 		{"config-running", []string{"config", "--running"}},
 		{"config-running-changed", []string{"config", "--running", "--changed", "--json"}},
-		{"help", []string{"--help"}},
+		{"help-logs", []string{"logs", "--help"}},
 	}
 	socket := hostapitest.Serve(t, hostapitest.New().Providers())
 	for _, tt := range tests {
@@ -182,6 +182,7 @@ func TestExec(t *testing.T) {
 		want  result
 	}{
 		{"output", "", []string{"exec", "0123/web", "echo", "-n", "--json", "a b"}, result{"-n --json a b\n", "", 0}},
+		{"two dashes", "", []string{"exec", "0123/web", "--", "echo", "--", "x"}, result{"-- x\n", "", 0}},
 		{"stderr and code", "", []string{"exec", "0123/web", "fail", "no"}, result{"", "no\n", 1}},
 		{"code passes through", "", []string{"exec", "0123/web", "exit", "42"}, result{"", "", 42}},
 		{"stdin", "x\ny", []string{"exec", "-i", "0123/web", "cat"}, result{"x\ny", "", 0}},
@@ -297,4 +298,12 @@ func TestShort(t *testing.T) {
 	if got := short(now, nil); got != "" {
 		t.Errorf("an unknown time is %q", got)
 	}
+}
+
+// contextWithStop is a context that the test ends as ctrl-c would.
+func contextWithStop(t *testing.T) (context.Context, func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancelCause(t.Context())
+	t.Cleanup(func() { cancel(nil) })
+	return ctx, func() { cancel(errors.New("ctrl-c")) }
 }

@@ -19,6 +19,7 @@ import (
 
 	"github.com/berthd/berth/agent/config"
 	"github.com/berthd/berth/agent/hostapi"
+	"github.com/berthd/berth/ipam"
 )
 
 // checkWait is how long a check waits for whatever it asks.
@@ -168,12 +169,12 @@ func checkForward(_ context.Context, p *patient) finding {
 
 // checkSubnet looks for routes of others into the bridge's subnet.
 func checkSubnet(_ context.Context, p *patient) finding {
-	if p.config.Network.Subnet == "" {
-		return pass("chosen at start, clear of the host's routes")
-	}
-	subnet, err := netip.ParsePrefix(p.config.Network.Subnet)
-	if err != nil {
-		return fail("set BERTH_BRIDGE_SUBNET", "%s", err)
+	subnet := ipam.DefaultPool().IPv4
+	if s := p.config.Network.Subnet; s != "" {
+		var err error
+		if subnet, err = netip.ParsePrefix(s); err != nil {
+			return fail("set BERTH_BRIDGE_SUBNET", "%s", err)
+		}
 	}
 	text, err := p.read("/proc/net/route")
 	if err != nil {
@@ -182,7 +183,7 @@ func checkSubnet(_ context.Context, p *patient) finding {
 	for line := range strings.Lines(text) {
 		device, route, ok := parseRoute(line)
 		if ok && device != p.config.Network.Bridge && route.Bits() > 0 && route.Overlaps(subnet) {
-			return fail("choose another BERTH_BRIDGE_SUBNET in "+config.DefaultFile, "%s is also reached through %s (%s)", subnet, device, route)
+			return fail("set another BERTH_BRIDGE_SUBNET in "+config.DefaultFile, "%s is also reached through %s (%s)", subnet, device, route)
 		}
 	}
 	return pass("%s", subnet)

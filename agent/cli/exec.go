@@ -32,7 +32,10 @@ stdin; with -t it gets a terminal. Everything after the container belongs to the
 			if err != nil {
 				return err
 			}
-			r.Container, r.Args = c.ID, given[1:]
+			r.Container, r.Args = c.ID, command(given[1:])
+			if len(r.Args) == 0 {
+				return usage("%s needs a command: %s", cmd.CommandPath(), cmd.UseLine())
+			}
 			code, err := a.runExec(cmd.Context(), r)
 			if err != nil {
 				return err
@@ -51,6 +54,14 @@ stdin; with -t it gets a terminal. Everything after the container belongs to the
 	f.StringVarP(&r.WorkingDir, "workdir", "w", "", "run it in this `directory`")
 	f.StringArrayVarP(&r.Env, "env", "e", nil, "set `NAME=VALUE` for it")
 	return cmd
+}
+
+// command takes the -- away that people put before the command out of habit.
+func command(given []string) []string {
+	if len(given) > 0 && given[0] == "--" {
+		return given[1:]
+	}
+	return given
 }
 
 // runExec connects the process to our streams, and to our terminal if both want one.

@@ -67,27 +67,24 @@ func listTasks(w io.Writer, tasks []hostapi.TaskView, now time.Time, full bool) 
 			if !full {
 				image = clip(image, 50)
 			}
-			rows = append(rows, []string{id, t.Family + ":" + t.Revision, c.Name, state(t, c), dash(up), dash(ports(c.Ports)), image})
+			rows = append(rows, []string{id, t.Family + ":" + t.Revision, c.Name, state(c), dash(up), dash(ports(c.Ports)), image})
 		}
 	}
 	return table(w, rows)
 }
 
-// state is a container's status as people say it.
-func state(t hostapi.TaskView, c hostapi.ContainerView) string {
-	s := strings.ToLower(c.Status)
+// state is a container's status in ECS's words, with its exit code or health.
+func state(c hostapi.ContainerView) string {
 	switch {
 	case c.ExitCode != nil:
-		s += fmt.Sprintf(" (%d)", *c.ExitCode)
+		return fmt.Sprintf("%s (%d)", c.Status, *c.ExitCode)
 	case c.Health != "" && c.Status == "RUNNING":
-		s += " (" + strings.ToLower(c.Health) + ")"
+		return c.Status + " (" + strings.ToLower(c.Health) + ")"
 	case c.Status == "NONE" || c.Status == "":
-		s = "pending"
+		return "PENDING"
+	default:
+		return c.Status
 	}
-	if t.DesiredStatus == "STOPPED" && t.KnownStatus != "STOPPED" && c.ExitCode == nil {
-		s += ", stopping"
-	}
-	return s
 }
 
 func ports(all []hostapi.PortView) string {
@@ -126,7 +123,7 @@ func showTask(w io.Writer, t hostapi.TaskView, now time.Time) error {
 		{"Task:", t.ID},
 		{"ARN:", t.ARN},
 		{"Definition:", t.Family + ":" + t.Revision},
-		{"Status:", strings.ToLower(t.KnownStatus) + ", wanted " + strings.ToLower(t.DesiredStatus)},
+		{"Status:", t.KnownStatus + ", wanted " + t.DesiredStatus},
 		{"Origin:", t.Origin},
 	}
 	add := func(key, value string) {
@@ -141,7 +138,7 @@ func showTask(w io.Writer, t hostapi.TaskView, now time.Time) error {
 	add("Ended:", ago(now, t.StoppedAt))
 	for _, c := range t.Containers {
 		rows = append(rows, []string{""}, []string{"Container:", c.Name})
-		add("  Status:", state(t, c))
+		add("  Status:", state(c))
 		add("  Reason:", c.Reason)
 		add("  Image:", c.Image)
 		add("  Digest:", c.Digest)

@@ -18,7 +18,7 @@ const (
 	// DefaultSocket is where the host API listens.
 	DefaultSocket = "/run/berth/berth.sock"
 	// DefaultLogSocket is where the log process listens.
-	DefaultLogSocket = "/run/berth/logd.sock"
+	DefaultLogSocket = "/run/berth/logs.sock"
 	// DefaultCacheDir receives updates.
 	DefaultCacheDir = "/var/cache/berth"
 	// DefaultAuditLog is the credentials audit log, where hosts of ECS already look for it.
@@ -197,8 +197,8 @@ type Image struct {
 // Network holds the wires between tasks and the world.
 type Network struct {
 	Bridge              string
-	Subnet              string // IPv4 CIDR of the bridge; empty means: choose one
-	SubnetIPv6          string // IPv6 CIDR of the bridge; empty means: choose one
+	Subnet              string // IPv4 CIDR of the bridge; empty means ipam.DefaultPool
+	SubnetIPv6          string // IPv6 CIDR of the bridge; empty means ipam.DefaultPool
 	BlockIMDS           bool   // close 169.254.169.254 to tasks in every mode
 	TaskENI             bool
 	HighDensityENI      bool

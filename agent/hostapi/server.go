@@ -34,7 +34,7 @@ func NewServer(p Providers, log *zap.Logger) *Server {
 	return &Server{p: p, log: log}
 }
 
-// Listen opens the socket at path with mode 0660, owned by root and the group; if there is no such group, by root alone. A socket
+// Listen opens the socket at path with mode 0660, owned by us (root) and the group; if there is no such group, it stays with ours. A socket
 // that a dead agent left is replaced, one that somebody answers at is not. The socket appears under its name only when owner and
 // mode are right, so that nobody unfit ever gets in.
 func Listen(ctx context.Context, path, group string) (net.Listener, error) {
@@ -64,7 +64,6 @@ func Listen(ctx context.Context, path, group string) (net.Listener, error) {
 
 // protect gives the socket to the group, if it exists, and closes it to all others.
 func protect(path, group string) error {
-	mode := os.FileMode(0o600)
 	if g, err := user.LookupGroup(group); err == nil {
 		gid, err := strconv.Atoi(g.Gid)
 		if err != nil {
@@ -73,9 +72,8 @@ func protect(path, group string) error {
 		if err := os.Chown(path, -1, gid); err != nil {
 			return fmt.Errorf("cannot give socket to group %s: %w", group, err)
 		}
-		mode = 0o660
 	}
-	if err := os.Chmod(path, mode); err != nil {
+	if err := os.Chmod(path, 0o660); err != nil {
 		return fmt.Errorf("cannot set mode of socket: %w", err)
 	}
 	return nil

@@ -11,7 +11,9 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/user"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -19,6 +21,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/berthd/berth/agent/hostapi"
 	"github.com/berthd/berth/agent/hostapi/hostapitest"
@@ -347,8 +350,8 @@ func TestListen(t *testing.T) {
 		t.Fatal(err)
 	}
 	info, err := os.Stat(path)
-	if err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("mode %v without a group, want 0600; %v", info.Mode(), err)
+	if err != nil || info.Mode().Perm() != 0o660 {
+		t.Errorf("mode %v without a group, want 0660; %v", info.Mode(), err)
 	}
 	if _, err := hostapi.Listen(t.Context(), path, "no-such-group"); err == nil {
 		t.Error("a socket that answers was taken over")
@@ -357,12 +360,33 @@ func TestListen(t *testing.T) {
 		t.Fatal(err)
 	}
 	// The file is still there, as after kill -9; the next agent takes its place.
-	if l, err = hostapi.Listen(t.Context(), path, "root"); err != nil {
+	if l, err = hostapi.Listen(t.Context(), path, "no-such-group"); err != nil {
+		t.Fatal(err)
+	}
+	_ = l.Close()
+}
+
+func TestListenGivesTheSocketToTheGroup(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: only root may give files to a group it is not in")
+	}
+	const group = "daemon" // there on every Linux
+	g, err := user.LookupGroup(group)
+	if err != nil {
+		t.Skipf("needs the group %s: %v", group, err)
+	}
+	path := filepath.Join(t.TempDir(), "b.sock")
+	l, err := hostapi.Listen(t.Context(), path, group)
+	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = l.Close() })
-	if info, err = os.Stat(path); err != nil || info.Mode().Perm() != 0o660 {
-		t.Errorf("mode %v with a group, want 0660; %v", info.Mode(), err)
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		t.Fatal(err)
+	}
+	if got := strconv.FormatUint(uint64(st.Gid), 10); got != g.Gid || st.Mode&0o777 != 0o660 {
+		t.Errorf("group %s, mode %o; want %s and 660", got, st.Mode&0o777, g.Gid)
 	}
 }
 

@@ -1,0 +1,207 @@
+package packaging_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/berthd/berth/agent/cli"
+	"github.com/berthd/berth/agent/config"
+)
+
+// binary is where the packages put the program.
+const binary = "/usr/bin/berth"
+
+// unit is a unit file: section, key, and every value it was given.
+type unit map[string]map[string][]string
+
+func read(t *testing.T, name string) unit {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("systemd", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	u, section := unit{}, ""
+	for i, line := range strings.Split(string(text), "\n") {
+		line = strings.TrimSpace(line)
+		switch {
+		case line == "" || line[0] == '#':
+		case line[0] == '[':
+			section = strings.Trim(line, "[]")
+			u[section] = map[string][]string{}
+		default:
+			key, value, ok := strings.Cut(line, "=")
+			if !ok {
+				t.Fatalf("%s:%d is neither comment nor section nor assignment: %s", name, i+1, line)
+			}
+			u[section][key] = append(u[section][key], value)
+		}
+	}
+	return u
+}
+
+// want checks keys of a section against the code.
+func want(t *testing.T, u unit, section string, values map[string]string) {
+	t.Helper()
+	for key, value := range values {
+		if got := strings.Join(u[section][key], " + "); got != value {
+			t.Errorf("[%s] %s=%s, want %s", section, key, got, value)
+		}
+	}
+}
+
+func TestAgentUnitAgreesWithTheCode(t *testing.T) {
+	u := read(t, "berth.service")
+	want(t, u, "Unit", map[string]string{"After": "network.target", "Wants": "berth-logs.service", "StartLimitIntervalSec": "0"})
+	want(t, u, "Service", map[string]string{
+		"Type": "notify", "NotifyAccess": "main", "ExecStart": binary + " agent", "Restart": "always", "KillMode": "process",
+		"RestartPreventExitStatus": fmt.Sprint(cli.ExitTerminal), "RuntimeDirectoryPreserve": "yes",
+		"RuntimeDirectory": under(t, "/run", config.DefaultRunDir),
+		"StateDirectory":   under(t, "/var/lib", config.DefaultDataDir),
+		"CacheDirectory":   under(t, "/var/cache", config.DefaultCacheDir),
+		"LogsDirectory":    under(t, "/var/log", filepath.Dir(config.DefaultAuditLog)),
+	})
+	if len(u["Service"]["WatchdogSec"]) != 1 {
+		t.Error("no watchdog")
+	}
+	// The agent reads the file with its own rules; systemd's are others.
+	if e := u["Service"]["EnvironmentFile"]; e != nil {
+		t.Errorf("EnvironmentFile=%s", e)
+	}
+}
+
+func TestLogUnitAgreesWithTheCode(t *testing.T) {
+	u := read(t, "berth-logs.service")
+	want(t, u, "Unit", map[string]string{"After": "network.target", "Before": "berth.service"})
+	want(t, u, "Service", map[string]string{
+		"Type": "notify", "ExecStart": binary + " logd", "Restart": "always", "RuntimeDirectoryPreserve": "yes",
+		"RuntimeDirectory": under(t, "/run", filepath.Dir(config.DefaultLogSocket)),
+		"StateDirectory":   under(t, "/var/lib", config.DefaultDataDir),
+	})
+}
+
+// under answers path relative to base, as systemd wants its directories.
+func under(t *testing.T, base, path string) string {
+	t.Helper()
+	rel, err := filepath.Rel(base, path)
+	if err != nil || strings.HasPrefix(rel, "..") {
+		t.Fatalf("%s is not under %s", path, base)
+	}
+	return rel
+}
+
+// Stopping, restarting or upgrading one thing must not take another with it, and nothing may wait for what is not ours.
+func TestUnitsAreBoundToNothing(t *testing.T) {
+	for _, name := range []string{"berth.service", "berth-logs.service"} {
+		u := read(t, name)
+		for _, key := range []string{"BindsTo", "PartOf", "Requires", "Requisite", "Upholds", "PropagatesStopTo"} {
+			if v := u["Unit"][key]; v != nil {
+				t.Errorf("%s: %s=%s", name, key, v)
+			}
+		}
+		for _, key := range []string{"After", "Wants", "Before"} {
+			for _, v := range u["Unit"][key] {
+				for _, foreign := range []string{"containerd", "docker", "cloud", "network-online"} {
+					if strings.Contains(v, foreign) {
+						t.Errorf("%s: %s=%s", name, key, v)
+					}
+				}
+			}
+		}
+	}
+}
+
+// A mount namespace would hide from containerd the network namespaces and volumes that the agent mounts.
+func TestAgentHasNoMountNamespace(t *testing.T) {
+	u := read(t, "berth.service")
+	for _, key := range []string{
+		"BindPaths", "BindReadOnlyPaths", "DynamicUser", "InaccessiblePaths", "MountAPIVFS", "PrivateDevices", "PrivateMounts", "PrivateTmp",
+		"ProtectControlGroups", "ProtectHome", "ProtectHostname", "ProtectKernelLogs", "ProtectKernelModules", "ProtectKernelTunables",
+		"ProtectProc", "ProtectSystem", "ReadOnlyPaths", "ReadWritePaths", "RootDirectory", "RootImage", "TemporaryFileSystem",
+		"PrivateNetwork", "PrivateUsers", "RestrictNamespaces",
+	} {
+		if v := u["Service"][key]; v != nil {
+			t.Errorf("%s=%s", key, v)
+		}
+	}
+}
+
+func TestVerbsInUnitsExist(t *testing.T) {
+	verbs := cli.Verbs()
+	for _, name := range []string{"berth.service", "berth-logs.service"} {
+		u := read(t, name)
+		for key, values := range u["Service"] {
+			if !strings.HasPrefix(key, "Exec") {
+				continue
+			}
+			for _, v := range values {
+				f := strings.Fields(v)
+				if len(f) < 2 || f[0] != binary || !slices.Contains(verbs, f[1]) {
+					t.Errorf("%s: %s=%s: the program has the verbs %v", name, key, v, verbs)
+				}
+			}
+		}
+	}
+}
+
+func TestGroupAndDirectories(t *testing.T) {
+	text := func(name string) string {
+		b, err := os.ReadFile(filepath.Join("systemd", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	if s := text("berth.sysusers.conf"); !strings.Contains(s, "\ng "+config.Group+" -") || !strings.Contains(s, config.DefaultSocket) {
+		t.Errorf("sysusers does not make group %s for %s:\n%s", config.Group, config.DefaultSocket, s)
+	}
+	var dirs []string
+	for line := range strings.Lines(text("berth.tmpfiles.conf")) {
+		if f := strings.Fields(line); len(f) > 1 && f[0] == "d" {
+			dirs = append(dirs, f[1])
+		}
+	}
+	for _, dir := range []string{config.DefaultRunDir, config.DefaultDataDir, filepath.Dir(config.DefaultFile), filepath.Dir(config.DefaultAuditLog)} {
+		if !slices.Contains(dirs, dir) {
+			t.Errorf("tmpfiles does not make %s", dir)
+		}
+	}
+}
+
+// systemd itself has nothing to say about the units. It answers 0 for a misspelt key, so what counts is what it prints.
+func TestSystemdVerifies(t *testing.T) {
+	analyze, err := exec.LookPath("systemd-analyze")
+	if err != nil {
+		t.Skip("needs systemd-analyze: apt-get install systemd")
+	}
+	dir := t.TempDir()
+	var paths []string
+	for _, name := range []string{"berth.slice", "berth-logs.service", "berth.service"} {
+		text, err := os.ReadFile(filepath.Join("systemd", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		// Verification wants a program that exists; which one is checked above.
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(strings.ReplaceAll(string(text), binary, "/bin/true")), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		paths = append(paths, path)
+	}
+	out, err := exec.CommandContext(t.Context(), analyze, append([]string{"verify", "--man=no"}, paths...)...).CombinedOutput()
+	if err != nil || len(out) > 0 {
+		t.Errorf("%v\n%s", err, out)
+	}
+	// And it would have said something about a slip.
+	slip := filepath.Join(dir, "slip.service")
+	if err := os.WriteFile(slip, []byte("[Service]\nExecStart=/bin/true\nKillMoode=process\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if out, _ := exec.CommandContext(t.Context(), analyze, "verify", "--man=no", slip).CombinedOutput(); !strings.Contains(string(out), "KillMoode") {
+		t.Errorf("systemd-analyze does not see a misspelt key: %s", out)
+	}
+}
