@@ -190,10 +190,18 @@ func (r *Runtime) Version(ctx context.Context) (string, error) {
 	return v.Version, nil
 }
 
-// ns adds the namespace to a context.
+// ns adds the namespace to a context and hides its deadline from gRPC, which
+// would let containerd end the call a moment before the context does: whoever
+// waits must see the context's own cause. The call still ends with the context.
 func (r *Runtime) ns(ctx context.Context) context.Context {
-	return namespaces.WithNamespace(ctx, r.cfg.Namespace)
+	return namespaces.WithNamespace(undated{ctx}, r.cfg.Namespace)
 }
+
+// undated is a context whose deadline cannot be seen.
+type undated struct{ context.Context } //nolint:containedctx // it is a context
+
+// Deadline implements context.Context.
+func (undated) Deadline() (time.Time, bool) { return time.Time{}, false }
 
 // tasks is containerd's task service.
 func (r *Runtime) tasks() tasks.TasksClient { return r.client.TaskService() }

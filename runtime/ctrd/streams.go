@@ -84,6 +84,9 @@ func (s *streams) copy(closeStdin func() error) {
 		// Not waited for: the Read of a caller's reader cannot be interrupted.
 		go func() {
 			_, err := io.Copy(s.in, s.req.Stdin)
+			if s.req.Terminal {
+				return // the shim would hang the terminal up
+			}
 			if cerr := s.in.Close(); cerr == nil && !errors.Is(err, io.ErrClosedPipe) {
 				_ = closeStdin() // fails only when the process has gone
 			}
