@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 )
 
@@ -66,9 +67,15 @@ func (d damager) try(t testing.TB, e edits) bool {
 		t.Errorf("%d tasks, %d entries, %+v, and nothing said", len(got), s.Pending(), s.Meta())
 	}
 	// What remains must bear being written, page by page.
+	var group sync.WaitGroup
 	for name := range d.tasks {
-		commit(t, s, name, []byte("{}"), running(name))
+		group.Go(func() {
+			if err := s.Commit(name, []byte("{}"), running(name)); err != nil {
+				t.Error(err)
+			}
+		})
 	}
+	group.Wait()
 	if _, err := s.Heads(); err != nil {
 		t.Error(err)
 	}
