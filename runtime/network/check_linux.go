@@ -145,15 +145,13 @@ func foreignHint(bridge, family string) string {
 
 // familyName names the families whose forward chains see routed packets.
 func familyName(f nftables.TableFamily) (string, bool) {
-	switch {
-	case f == nftables.TableFamilyINet:
+	if f == nftables.TableFamilyINet {
 		return "inet", true
-	case f == nftables.TableFamilyIPv4:
-		return "ip", true
-	case f == nftables.TableFamilyIPv6:
-		return "ip6", true
 	}
-	return "", false
+	if f == nftables.TableFamilyIPv4 {
+		return "ip", true
+	}
+	return "ip6", f == nftables.TableFamilyIPv6
 }
 
 // legacyTables reports whether the old iptables' filter table is in use.

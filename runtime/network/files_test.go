@@ -115,28 +115,34 @@ func TestResolvConf(t *testing.T) {
 		want                 string
 	}{
 		{
-			"as on the host", ordinary, "", FilesRequest{},
+			"as on the host", ordinary, "",
+			FilesRequest{},
 			"nameserver 10.0.0.2\nnameserver fd00::2\nsearch ec2.internal corp\noptions ndots:2 timeout:1 rotate\n",
 		},
 		{
-			"systemd-resolved", stub, "nameserver 10.0.0.2\nsearch other\n", FilesRequest{},
+			"systemd-resolved", stub, "nameserver 10.0.0.2\nsearch other\n",
+			FilesRequest{},
 			"nameserver 10.0.0.2\nsearch ec2.internal\noptions edns0 trust-ad\n",
 		},
 		{
-			"systemd-resolved, host network", stub, "nameserver 10.0.0.2\n", FilesRequest{HostNetwork: true},
+			"systemd-resolved, host network", stub, "nameserver 10.0.0.2\n",
+			FilesRequest{HostNetwork: true},
 			"nameserver 127.0.0.53\nsearch ec2.internal\noptions edns0 trust-ad\n",
 		},
 		{
-			"loopback and link-local resolvers only", "nameserver ::1\nnameserver fe80::1%eth0\n", "nameserver 127.0.0.1\n", FilesRequest{},
+			"loopback and link-local resolvers only", "nameserver ::1\nnameserver fe80::1%eth0\n", "nameserver 127.0.0.1\n",
+			FilesRequest{},
 			"nameserver 8.8.8.8\nnameserver 8.8.4.4\n",
 		},
 		{"nothing at all", "", "", FilesRequest{}, "nameserver 8.8.8.8\nnameserver 8.8.4.4\n"},
 		{
-			"one of two is of use", "nameserver 127.0.0.1\nnameserver 10.0.0.2\n", "", FilesRequest{},
+			"one of two is of use", "nameserver 127.0.0.1\nnameserver 10.0.0.2\n", "",
+			FilesRequest{},
 			"nameserver 10.0.0.2\n",
 		},
 		{
-			"nonsense is passed over", "nameserver\nnameserver ns.example.org\nsortlist x\nnameserver 10.0.0.2", "", FilesRequest{},
+			"nonsense is passed over", "nameserver ns.example.org\nsortlist x\nnameserver 10.0.0.2\nnameserver", "",
+			FilesRequest{},
 			"nameserver 10.0.0.2\n",
 		},
 		{
@@ -150,7 +156,8 @@ func TestResolvConf(t *testing.T) {
 			"nameserver 10.0.0.2\nnameserver fd00::2\nsearch a b\noptions ndots:5\n",
 		},
 		{
-			"no search", ordinary, "", FilesRequest{DNS: DNS{Search: []string{"."}}},
+			"no search", ordinary, "",
+			FilesRequest{DNS: DNS{Search: []string{"."}}},
 			"nameserver 10.0.0.2\nnameserver fd00::2\noptions ndots:2 timeout:1 rotate\n",
 		},
 	} {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -342,4 +343,31 @@ func (l *lab) state(tb testing.TB) []string {
 		}
 	}
 	return out
+}
+
+func tableText(t *testing.T, l *lab) string {
+	t.Helper()
+	return command(t, l.host, "nft", "list", "table", "inet", "berth") + command(t, l.host, "nft", "list", "table", "bridge", "berth")
+}
+
+func gateway4(l *lab) string {
+	gw, _ := l.net.cfg.Pool.Gateway()
+	return gw.String()
+}
+
+// command runs a tool in a namespace.
+func command(t *testing.T, ns handle, name string, args ...string) string {
+	t.Helper()
+	if _, err := exec.LookPath(name); err != nil {
+		t.Skipf("needs %s: %v", name, err)
+	}
+	var out []byte
+	err := within(ns, func() (err error) {
+		out, err = exec.CommandContext(t.Context(), name, args...).CombinedOutput()
+		return err
+	})
+	if err != nil {
+		t.Fatalf("%s %q: %v\n%s", name, args, err, out)
+	}
+	return string(out)
 }

@@ -24,18 +24,8 @@ func (f nameFiles) resolv(r FilesRequest) ([]byte, error) {
 		return nil, err
 	}
 	if !r.HostNetwork && len(r.DNS.Servers) == 0 {
-		if base.Servers = reachable(base.Servers); len(base.Servers) == 0 {
-			up, err := readResolv(f.upstream)
-			if err != nil {
-				return nil, err
-			}
-			base.Servers = reachable(up.Servers)
-			if len(base.Search) == 0 {
-				base.Search = up.Search
-			}
-		}
-		if len(base.Servers) == 0 {
-			base.Servers = f.fallback
+		if base, err = f.reachable(base); err != nil {
+			return nil, err
 		}
 	}
 	if len(r.DNS.Servers) > 0 {
@@ -48,6 +38,24 @@ func (f nameFiles) resolv(r FilesRequest) ([]byte, error) {
 		base.Options = r.DNS.Options
 	}
 	return base.format(), nil
+}
+
+// reachable puts servers that a container can reach in place of those of the host.
+func (f nameFiles) reachable(d DNS) (DNS, error) {
+	if d.Servers = reachable(d.Servers); len(d.Servers) > 0 {
+		return d, nil
+	}
+	up, err := readResolv(f.upstream)
+	if err != nil {
+		return DNS{}, err
+	}
+	if d.Servers = reachable(up.Servers); len(d.Servers) == 0 {
+		d.Servers = f.fallback
+	}
+	if len(d.Search) == 0 {
+		d.Search = up.Search
+	}
+	return d, nil
 }
 
 func reachable(servers []netip.Addr) []netip.Addr {

@@ -183,9 +183,12 @@ func linkBytes(name string) []byte {
 	return b
 }
 
-func iifname(n string) []expr.Any    { return meta(expr.MetaKeyIIFNAME, expr.CmpOpEq, linkBytes(n)) }
+func iifname(n string) []expr.Any { return meta(expr.MetaKeyIIFNAME, expr.CmpOpEq, linkBytes(n)) }
+
 func notIifname(n string) []expr.Any { return meta(expr.MetaKeyIIFNAME, expr.CmpOpNeq, linkBytes(n)) }
-func oifname(n string) []expr.Any    { return meta(expr.MetaKeyOIFNAME, expr.CmpOpEq, linkBytes(n)) }
+
+func oifname(n string) []expr.Any { return meta(expr.MetaKeyOIFNAME, expr.CmpOpEq, linkBytes(n)) }
+
 func notOifname(n string) []expr.Any { return meta(expr.MetaKeyOIFNAME, expr.CmpOpNeq, linkBytes(n)) }
 func iifPrefix(p string) []expr.Any  { return meta(expr.MetaKeyIIFNAME, expr.CmpOpEq, []byte(p)) }
 
