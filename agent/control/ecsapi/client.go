@@ -53,6 +53,8 @@ type Client struct {
 	userAgent string
 	http      *http.Client
 	budget    budget
+	// pause is the first pause between two attempts.
+	pause time.Duration
 }
 
 // New makes a client.
@@ -61,6 +63,7 @@ func New(cfg Config) *Client {
 		cfg:       cfg,
 		userAgent: userAgent(cfg),
 		budget:    budget{tokens: budgetSize},
+		pause:     firstPause,
 		http: &http.Client{
 			Timeout: roundTrip,
 			Transport: &http.Transport{
@@ -96,7 +99,7 @@ func call[Response any](ctx context.Context, c *Client, operation string, reques
 	if err != nil {
 		return nil, fmt.Errorf("cannot call %s: %w", operation, err)
 	}
-	ladder := backoff.Ladder{First: firstPause, Last: longestPause, Factor: 2, Jitter: 0.2}
+	ladder := backoff.Ladder{First: c.pause, Last: longestPause, Factor: 2, Jitter: 0.2}
 	for n := 1; ; n++ {
 		answer, err := c.once(ctx, operation, body)
 		if err == nil {
