@@ -23,7 +23,7 @@ import (
 // patience is how long a test waits for what must happen.
 const patience = 10 * time.Second
 
-// start runs a server until the test ends, or until the returned stop is called.
+// start makes a server and serves it.
 func start(t *testing.T, conf localcluster.Config) (*localcluster.Server, func()) {
 	t.Helper()
 	if conf.Log == nil {
@@ -33,6 +33,12 @@ func start(t *testing.T, conf localcluster.Config) (*localcluster.Server, func()
 	if err != nil {
 		t.Fatal(err)
 	}
+	return s, serve(t, s)
+}
+
+// serve runs a server until the test ends, or until the returned stop is called.
+func serve(t testing.TB, s *localcluster.Server) func() {
+	t.Helper()
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(t.Context()))
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
@@ -48,11 +54,11 @@ func start(t *testing.T, conf localcluster.Config) (*localcluster.Server, func()
 		}
 	}
 	t.Cleanup(stop)
-	return s, stop
+	return stop
 }
 
 // call makes an unsigned call of the API and gives its answer or its *ecs.Error.
-func call[Out any](t *testing.T, s *localcluster.Server, operation string, in any) (*Out, error) {
+func call[Out any](t testing.TB, s *localcluster.Server, operation string, in any) (*Out, error) {
 	t.Helper()
 	body, err := json.Marshal(in)
 	if err != nil {
@@ -67,7 +73,7 @@ func call[Out any](t *testing.T, s *localcluster.Server, operation string, in an
 	return answer[Out](t, r)
 }
 
-func answer[Out any](t *testing.T, r *http.Request) (*Out, error) {
+func answer[Out any](t testing.TB, r *http.Request) (*Out, error) {
 	t.Helper()
 	resp, err := http.DefaultClient.Do(r)
 	if err != nil {
@@ -89,7 +95,7 @@ func answer[Out any](t *testing.T, r *http.Request) (*Out, error) {
 }
 
 // must is call for what has to go well.
-func must[Out any](t *testing.T, s *localcluster.Server, operation string, in any) *Out {
+func must[Out any](t testing.TB, s *localcluster.Server, operation string, in any) *Out {
 	t.Helper()
 	out, err := call[Out](t, s, operation, in)
 	if err != nil {
@@ -100,7 +106,7 @@ func must[Out any](t *testing.T, s *localcluster.Server, operation string, in an
 
 // standIn is a scripted agent: it registers, connects and does as the test says.
 type standIn struct {
-	t    *testing.T
+	t    testing.TB
 	s    *localcluster.Server
 	arn  string
 	conn *websocket.Conn
@@ -139,7 +145,7 @@ func registration() *ecs.RegisterContainerInstanceRequest {
 	return in
 }
 
-func register(t *testing.T, s *localcluster.Server) *standIn {
+func register(t testing.TB, s *localcluster.Server) *standIn {
 	t.Helper()
 	out := must[ecs.RegisterContainerInstanceResponse](t, s, ecs.OpRegisterContainerInstance, registration())
 	return &standIn{t: t, s: s, arn: out.ContainerInstance.ContainerInstanceARN}
@@ -273,7 +279,7 @@ func eventually(t *testing.T, what string, is func() bool) {
 }
 
 // web is a small task definition; change may be nil.
-func web(t *testing.T, s *localcluster.Server, change func(*ecs.RegisterTaskDefinitionRequest)) *ecs.TaskDefinition {
+func web(t testing.TB, s *localcluster.Server, change func(*ecs.RegisterTaskDefinitionRequest)) *ecs.TaskDefinition {
 	t.Helper()
 	in := &ecs.RegisterTaskDefinitionRequest{Family: "web", ContainerDefinitions: []ecs.ContainerDefinition{{
 		Name: "web", Image: "127.0.0.1/web:1", CPU: 256, Memory: 512, PortMappings: []ecs.PortMapping{{ContainerPort: 80, HostPort: 8080}},
@@ -284,7 +290,7 @@ func web(t *testing.T, s *localcluster.Server, change func(*ecs.RegisterTaskDefi
 	return must[ecs.RegisterTaskDefinitionResponse](t, s, ecs.OpRegisterTaskDefinition, in).TaskDefinition
 }
 
-func run(t *testing.T, s *localcluster.Server, in ecs.RunTaskRequest) *ecs.RunTaskResponse {
+func run(t testing.TB, s *localcluster.Server, in ecs.RunTaskRequest) *ecs.RunTaskResponse {
 	t.Helper()
 	if in.TaskDefinition == "" {
 		in.TaskDefinition = "web"
@@ -293,7 +299,7 @@ func run(t *testing.T, s *localcluster.Server, in ecs.RunTaskRequest) *ecs.RunTa
 }
 
 // runOne runs one task that has to be placed.
-func runOne(t *testing.T, s *localcluster.Server, in ecs.RunTaskRequest) string {
+func runOne(t testing.TB, s *localcluster.Server, in ecs.RunTaskRequest) string {
 	t.Helper()
 	out := run(t, s, in)
 	if len(out.Tasks) != 1 {

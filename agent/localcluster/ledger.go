@@ -131,7 +131,7 @@ func (l *ledger) save() error {
 		l.mu.Unlock()
 		return nil
 	}
-	raw, err := json.MarshalIndent(l.state, "", " ")
+	raw, err := json.Marshal(l.state)
 	number := l.changed
 	l.mu.Unlock()
 	if err == nil {

@@ -165,6 +165,29 @@ func TestPaging(t *testing.T) {
 	}
 }
 
+// populate puts an instance, a definition and a task into a server that does not
+// run, so that damaged calls find something to damage.
+func populate(t *testing.T, s *Server) {
+	t.Helper()
+	st := s.ledger.state
+	out, err := st.registerInstance(&ecs.RegisterContainerInstanceRequest{
+		TotalResources: []ecs.Resource{{Name: "CPU", Type: "INTEGER", IntegerValue: 1024}, {Name: "MEMORY", Type: "INTEGER", IntegerValue: 1024}},
+		Attributes:     []ecs.Attribute{{Name: remoteAPI + "1.18"}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.hub.join(s.hub.acs, out.ContainerInstance.ContainerInstanceARN, newSession())
+	if _, err := st.registerTaskDefinition(&ecs.RegisterTaskDefinitionRequest{
+		Family: "f", ContainerDefinitions: []ecs.ContainerDefinition{{Name: "a", Image: "i", Memory: 8}},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := st.runTask(&ecs.RunTaskRequest{TaskDefinition: "f"}); err != nil || len(got.Tasks) != 1 {
+		t.Fatalf("%+v, %v", got, err)
+	}
+}
+
 // FuzzAPI calls operations with damaged bodies: each gets an answer in the form
 // of ECS, and never a ServerException.
 func FuzzAPI(f *testing.F) {
@@ -185,6 +208,7 @@ func FuzzAPI(f *testing.F) {
 			t.Fatal(err)
 		}
 		defer func() { _ = s.Close() }()
+		populate(t, s)
 		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", bytes.NewReader(body))
 		r.Header.Set(ecs.TargetHeader, ecs.Target+names[int(which)%len(names)])
 		w := httptest.NewRecorder()
