@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"go.uber.org/zap"
@@ -86,11 +88,14 @@ type jsonFile struct {
 	rules rotation
 	attrs []byte
 
-	file     *os.File
-	inode    uint64
-	size     int64
-	log      *zap.Logger
-	compress sync.WaitGroup // at most one compression, of the newest old file
+	file  *os.File
+	inode uint64
+	size  int64
+	log   *zap.Logger
+	// compress waits for the compression of the newest old file; busy says that
+	// it is under way.
+	compress sync.WaitGroup
+	busy     atomic.Bool
 }
 
 var _ Driver = (*jsonFile)(nil)
@@ -184,7 +189,8 @@ func (d *jsonFile) rotatedFrom(inode uint64) bool {
 // Write appends entries, a batch at most, and rotates first when the file is
 // full. A write that failed half way is undone.
 func (d *jsonFile) Write(_ context.Context, entries []Entry) (int, error) {
-	if d.rules.maxSize > 0 && d.size >= d.rules.maxSize {
+	limit := d.limit()
+	if d.size >= limit {
 		if err := d.rotate(); err != nil {
 			return 0, err
 		}
@@ -195,7 +201,7 @@ func (d *jsonFile) Write(_ context.Context, entries []Entry) (int, error) {
 	for _, e := range entries {
 		out = appendEntry(out, e, d.attrs)
 		taken++
-		if len(out) >= batchSize || d.rules.maxSize > 0 && d.size+int64(len(out)) >= d.rules.maxSize {
+		if len(out) >= batchSize || d.size+int64(len(out)) >= limit {
 			break
 		}
 	}
@@ -210,6 +216,18 @@ func (d *jsonFile) Write(_ context.Context, entries []Entry) (int, error) {
 	}
 	d.size += int64(n)
 	return taken, nil
+}
+
+// limit is the size at which the file is full. It may grow to twice max-size
+// rather than let the writer wait for a slow disk to take the compressed file.
+func (d *jsonFile) limit() int64 {
+	switch {
+	case d.rules.maxSize == 0:
+		return math.MaxInt64
+	case d.busy.Load():
+		return 2 * d.rules.maxSize
+	}
+	return d.rules.maxSize
 }
 
 // truncate cuts the file off at size.

@@ -289,8 +289,8 @@ func TestNoLineIsLost(t *testing.T) {
 			h := newHost(t, "0")
 			c := Container{ID: "c1", Options: map[string]string{"max-size": "600k", "max-file": "50", "compress": "true"}}
 			stdout, stderr := h.open(c)
-			ctx, cancel := context.WithCancelCause(t.Context())
-			defer cancel(nil)
+			ctx, cancel := context.WithTimeoutCause(t.Context(), 2*time.Second, errStopped)
+			defer cancel()
 			var group, writers sync.WaitGroup
 			counts := make([]int, 2)
 			for i, s := range []*shim{stdout, stderr} {
@@ -305,7 +305,7 @@ func TestNoLineIsLost(t *testing.T) {
 			}
 			var followed []Line
 			group.Go(func() { followed = h.read(ReadRequest{ID: "c1", Follow: true}) })
-			for range 12 {
+			for ctx.Err() == nil {
 				wait(t, 150*time.Millisecond)
 				tc.disturb(h)
 				if _, err := h.client.Open(t.Context(), c); err != nil {
@@ -316,7 +316,6 @@ func TestNoLineIsLost(t *testing.T) {
 				_, cpu := usage(t, h.pid())
 				t.Logf("CPU of the log process: %v", cpu)
 			}
-			cancel(nil)
 			writers.Wait()
 			h.exit("c1", stdout, stderr)
 			group.Wait()

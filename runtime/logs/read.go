@@ -60,7 +60,9 @@ func (r ReadRequest) wants(l Line) bool {
 
 // Read reads a container's log back, oldest line first, from its files: the log
 // process takes no part. It returns nil at the end, or the first error of
-// handle, or ctx's cause. It needs the right to read the files.
+// handle, or ctx's cause. It needs the right to read the files. A follower may
+// see the last few lines before a kill -9 of the log process twice, once before
+// they were taken back and once as written again.
 func Read(ctx context.Context, req ReadRequest, handle func(Line) error) error {
 	if req.Dir == "" {
 		req.Dir = DefaultDir

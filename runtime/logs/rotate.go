@@ -37,7 +37,9 @@ func (d *jsonFile) rotate() error {
 	}
 	if d.rules.compress {
 		path := d.path + ".1"
+		d.busy.Store(true)
 		d.compress.Go(func() {
+			defer d.busy.Store(false)
 			if err := compressFile(path); err != nil {
 				d.log.Warn("old log stays uncompressed", zap.Error(err))
 			}

@@ -201,7 +201,8 @@ func (s *server) adopt() (closing []string) {
 	}
 	for _, entry := range entries {
 		id := entry.Name()
-		if checkID(id) != nil || !entry.IsDir() {
+		// One without a configuration is being made just now.
+		if checkID(id) != nil || !exists(filepath.Join(s.cfg.Dir, id, configName)) {
 			continue
 		}
 		if err := s.open(id); err != nil {
