@@ -41,7 +41,7 @@ func containerdVersion(ctx context.Context, socket string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("cannot ask containerd: %w", err)
 	}
-	defer resp.Body.Close() //nolint:errcheck // all of it is read
+	defer func() { _ = resp.Body.Close() }()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<16))
 	if err != nil {
 		return "", fmt.Errorf("cannot read answer of containerd: %w", err)
@@ -74,14 +74,14 @@ func nftablesAnswer() error {
 	if err != nil {
 		return fmt.Errorf("cannot open netfilter socket: %w", err)
 	}
-	defer unix.Close(fd) //nolint:errcheck // nothing was written that could be lost
+	defer func() { _ = unix.Close(fd) }()
 	timeout := unix.NsecToTimeval(time.Second.Nanoseconds())
 	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &timeout); err != nil {
 		return fmt.Errorf("cannot set timeout of netfilter socket: %w", err)
 	}
 	// struct nlmsghdr {len, type, flags, seq, pid} and struct nfgenmsg {family, version, resource id}.
 	msg := make([]byte, unix.SizeofNlMsghdr+4)
-	binary.NativeEndian.PutUint32(msg[0:], uint32(len(msg))) //nolint:gosec // twenty
+	binary.NativeEndian.PutUint32(msg[0:], uint32(len(msg)))
 	binary.NativeEndian.PutUint16(msg[4:], unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_GETGEN)
 	binary.NativeEndian.PutUint16(msg[6:], unix.NLM_F_REQUEST)
 	if err := unix.Sendto(fd, msg, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
@@ -103,7 +103,7 @@ func netlinkError(msg []byte) error {
 	if binary.NativeEndian.Uint16(msg[4:]) != unix.NLMSG_ERROR {
 		return nil
 	}
-	code := int32(binary.NativeEndian.Uint32(msg[unix.SizeofNlMsghdr:])) //nolint:gosec // a negated errno
+	code := int32(binary.NativeEndian.Uint32(msg[unix.SizeofNlMsghdr:]))
 	if code == 0 {
 		return nil
 	}

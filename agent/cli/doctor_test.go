@@ -100,7 +100,9 @@ func fakeContainerd(t *testing.T, version string) string {
 	go func() { done <- srv.Serve(l) }()
 	t.Cleanup(func() {
 		_ = srv.Close()
-		<-done
+		if err := <-done; !errors.Is(err, http.ErrServerClosed) {
+			t.Error(err)
+		}
 	})
 	return path
 }
@@ -195,6 +197,13 @@ func TestDoctorFindsWhatIsWrong(t *testing.T) {
 			}
 		}, "unit", poor, "systemd does not run", "berth agent"},
 		{"no log process", env("BERTH_LOG_SOCKET=/nowhere/l.sock"), "log process", bad, "/nowhere/l.sock", "systemctl restart berth-logs"},
+		{"no log process and no systemd", func(t *testing.T, p *patient) {
+			t.Helper()
+			env("BERTH_LOG_SOCKET=/nowhere/l.sock")(t, p)
+			if err := os.RemoveAll(p.path("run/systemd")); err != nil {
+				t.Fatal(err)
+			}
+		}, "log process", good, "starts one", ""},
 		{"no agent", func(_ *testing.T, p *patient) { p.client = hostapi.NewClient("/nowhere/b.sock") }, "agent", bad, "/nowhere/b.sock", "systemctl start berth"},
 		{"disconnected", func(t *testing.T, p *patient) {
 			t.Helper()

@@ -104,7 +104,7 @@ func sizeOf(f *os.File) hostapi.Size {
 	if err != nil || w < 0 || h < 0 || w > 0xffff || h > 0xffff {
 		return hostapi.Size{}
 	}
-	return hostapi.Size{Width: uint16(w), Height: uint16(h)} //nolint:gosec // just checked
+	return hostapi.Size{Width: uint16(w), Height: uint16(h)}
 }
 
 // watchSize sends the terminal's size each time it changes until done is called.

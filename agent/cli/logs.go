@@ -122,7 +122,7 @@ func (a *app) followLogs(ctx context.Context, sources []logSource, f logFlags) e
 			})
 		})
 	}
-	return group.Wait() //nolint:wrapcheck // each is the client's own
+	return group.Wait()
 }
 
 func label(name string, sources []logSource) string {
@@ -167,7 +167,7 @@ func (a *app) mergeLogs(outer context.Context, sources []logSource, f logFlags) 
 		}
 	})
 	if err := group.Wait(); err != nil {
-		return err //nolint:wrapcheck // it is the client's own
+		return err
 	}
 	if outer.Err() != nil {
 		return fmt.Errorf("stopped in the middle: %w", context.Cause(outer))

@@ -138,6 +138,12 @@ func (l *loader) openSources(o Options) error {
 			l.env[k] = v
 		}
 	}
+	// Proxies are the one thing that people write in small letters too.
+	for _, name := range []string{"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"} {
+		if small := l.env[strings.ToLower(name)]; l.env[name] == "" && small != "" {
+			l.env[name] = small
+		}
+	}
 	l.fileName = o.File
 	if l.fileName == "" {
 		l.fileName = DefaultFile

@@ -422,6 +422,13 @@ func TestSecretsDoNotPrint(t *testing.T) {
 	}
 }
 
+func TestProxiesInSmallLetters(t *testing.T) {
+	c, _ := mustLoad(t, sources{env: []string{"https_proxy=http://small:1", "HTTP_PROXY=http://large:1", "http_proxy=http://small:1"}})
+	if got, want := c.Proxy, (Proxy{HTTP: "http://large:1", HTTPS: "http://small:1"}); got != want {
+		t.Errorf("proxies %+v, want %+v", got, want)
+	}
+}
+
 func TestMissingFiles(t *testing.T) {
 	missing := filepath.Join(t.TempDir(), "absent")
 	if _, _, err := Load(Options{Environ: []string{}, File: missing}); err == nil {

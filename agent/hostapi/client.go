@@ -159,7 +159,7 @@ func (c *Client) do(ctx context.Context, method, path string, body, v any) error
 	if err != nil {
 		return err
 	}
-	defer resp.Body.Close() //nolint:errcheck // all of it is read
+	defer func() { _ = resp.Body.Close() }()
 	if err := json.NewDecoder(resp.Body).Decode(v); err != nil {
 		return fmt.Errorf("cannot read answer of agent: %w", err)
 	}
@@ -177,7 +177,7 @@ func (c *Client) send(ctx context.Context, method, path string, body any) (*http
 		return nil, fromTransport(err)
 	}
 	if resp.StatusCode >= http.StatusBadRequest {
-		defer resp.Body.Close() //nolint:errcheck // all of it is read
+		defer func() { _ = resp.Body.Close() }()
 		return nil, refusal(resp)
 	}
 	return resp, nil
@@ -232,7 +232,7 @@ func streamOf[T any](ctx context.Context, c *Client, method, path string, emit f
 	if err != nil {
 		return err
 	}
-	defer resp.Body.Close() //nolint:errcheck // nothing of ours is lost
+	defer func() { _ = resp.Body.Close() }()
 	dec := json.NewDecoder(resp.Body)
 	for {
 		var raw json.RawMessage

@@ -20,7 +20,7 @@ func (c *Client) Exec(ctx context.Context, r ExecRequest, streams Streams) (int,
 	if err != nil {
 		return 0, err
 	}
-	defer conn.Close() //nolint:errcheck // the session is over either way
+	defer func() { _ = conn.Close() }()
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
 
@@ -39,7 +39,7 @@ func (c *Client) Exec(ctx context.Context, r ExecRequest, streams Streams) (int,
 		return 0, orCause(ctx, fmt.Errorf("cannot read answer of agent: %w", err))
 	}
 	if resp.StatusCode != http.StatusSwitchingProtocols {
-		defer resp.Body.Close() //nolint:errcheck // all of it is read
+		defer func() { _ = resp.Body.Close() }()
 		return 0, refusal(resp)
 	}
 	frames := &frameWriter{w: conn}

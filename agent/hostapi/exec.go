@@ -35,12 +35,13 @@ func (s *Server) exec(w http.ResponseWriter, r *http.Request) {
 		writeError(w, fmt.Errorf("cannot take over connection: %w", err))
 		return
 	}
-	defer conn.Close() //nolint:errcheck // the session is over either way
+	defer func() { _ = conn.Close() }()
 	const answer = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: " + upgradeProtocol + "\r\n\r\n"
 	if _, err := io.WriteString(conn, answer); err != nil {
 		return // the caller is gone
 	}
-	s.log.Info("exec", zap.String("container", req.Container), zap.Strings("args", req.Args), zap.Bool("terminal", req.Terminal))
+	// Not the arguments: people put passwords there.
+	s.log.Info("exec", caller(r), zap.String("container", req.Container), zap.String("command", req.Args[0]))
 	s.session(r.Context(), conn, buf.Reader, req)
 }
 

@@ -52,7 +52,7 @@ type frameWriter struct {
 func (f *frameWriter) frame(kind frameKind, payload []byte) error {
 	buf := make([]byte, 5, 5+len(payload))
 	buf[0] = byte(kind)
-	binary.BigEndian.PutUint32(buf[1:], uint32(len(payload))) //nolint:gosec // callers keep within maxFrame
+	binary.BigEndian.PutUint32(buf[1:], uint32(len(payload)))
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if _, err := f.w.Write(append(buf, payload...)); err != nil {
@@ -66,7 +66,7 @@ func (f *frameWriter) resize(s Size) error {
 }
 
 func (f *frameWriter) exit(code int) error {
-	return f.frame(frameExit, binary.BigEndian.AppendUint32(nil, uint32(int32(code)))) //nolint:gosec // an exit code is small
+	return f.frame(frameExit, binary.BigEndian.AppendUint32(nil, uint32(int32(code))))
 }
 
 func (f *frameWriter) fail(err error) error {
@@ -102,7 +102,7 @@ var errFrame = errors.New("malformed frame")
 func readFrame(r io.Reader) (frameKind, []byte, error) {
 	var head [5]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
-		return 0, nil, err //nolint:wrapcheck // io.EOF is an answer
+		return 0, nil, err
 	}
 	n := binary.BigEndian.Uint32(head[1:])
 	if n > maxFrame {
@@ -126,5 +126,5 @@ func exitCode(payload []byte) (int, error) {
 	if len(payload) != 4 {
 		return 0, fmt.Errorf("%w: exit of %d bytes", errFrame, len(payload))
 	}
-	return int(int32(binary.BigEndian.Uint32(payload))), nil //nolint:gosec // it was an int32
+	return int(int32(binary.BigEndian.Uint32(payload))), nil
 }

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/berthd/berth/agent/config"
 )
 
@@ -106,6 +108,7 @@ func (s *Server) stop(w http.ResponseWriter, r *http.Request) {
 	}
 	t, err := s.find(r.PathValue("task"))
 	if err == nil {
+		s.log.Info("stop asked for", caller(r), zap.String("task", t.ID), zap.String("reason", body.Reason))
 		err = s.p.Tasks.Stop(r.Context(), t.ID, body.Reason)
 	}
 	if err != nil {
@@ -134,6 +137,7 @@ func (s *Server) run(w http.ResponseWriter, r *http.Request) {
 		writeError(w, err)
 		return
 	}
+	s.log.Info("run asked for", caller(r), zap.String("task", t.ID))
 	writeJSON(w, http.StatusCreated, t)
 }
 

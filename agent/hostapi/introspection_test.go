@@ -12,16 +12,12 @@ import (
 	"github.com/berthd/berth/agent/hostapi/hostapitest"
 )
 
-func ask(t *testing.T, h http.Handler, method, path string) (*http.Response, string) {
+// ask answers the recorded response and its body.
+func ask(t *testing.T, h http.Handler, method, path string) (*httptest.ResponseRecorder, string) {
 	t.Helper()
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), method, path, nil))
-	resp := w.Result()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return resp, string(body)
+	return w, w.Body.String()
 }
 
 const (
@@ -60,8 +56,8 @@ func TestIntrospection(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.path, func(t *testing.T) {
 			resp, body := ask(t, h, http.MethodGet, tt.path)
-			if resp.StatusCode != tt.status || body != tt.body || resp.Header.Get("Content-Type") != tt.kind {
-				t.Errorf("%d %s\n%s\nwant %d %s\n%s", resp.StatusCode, resp.Header.Get("Content-Type"), body, tt.status, tt.kind, tt.body)
+			if resp.Code != tt.status || body != tt.body || resp.Header().Get("Content-Type") != tt.kind {
+				t.Errorf("%d %s\n%s\nwant %d %s\n%s", resp.Code, resp.Header().Get("Content-Type"), body, tt.status, tt.kind, tt.body)
 			}
 		})
 	}
@@ -74,12 +70,12 @@ func TestIntrospectionListsTasks(t *testing.T) {
 		t.Error(body)
 	}
 	resp, _ := ask(t, h, http.MethodGet, "/license")
-	if resp.StatusCode != http.StatusInternalServerError {
-		t.Errorf("/license without a licence: %s", resp.Status)
+	if resp.Code != http.StatusInternalServerError {
+		t.Errorf("/license without a licence: %d", resp.Code)
 	}
 	resp, _ = ask(t, h, http.MethodPost, "/v1/tasks")
-	if resp.StatusCode != http.StatusMethodNotAllowed {
-		t.Errorf("POST: %s", resp.Status)
+	if resp.Code != http.StatusMethodNotAllowed {
+		t.Errorf("POST: %d", resp.Code)
 	}
 }
 
@@ -105,12 +101,12 @@ func TestHealthzMetricsAndProfiling(t *testing.T) {
 		Health:  func() health.Verdict { return verdict },
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "# EOF") }),
 	})
-	if resp, body := ask(t, h, http.MethodGet, "/healthz"); resp.StatusCode != http.StatusOK {
-		t.Errorf("healthy: %s %s", resp.Status, body)
+	if resp, body := ask(t, h, http.MethodGet, "/healthz"); resp.Code != http.StatusOK {
+		t.Errorf("healthy: %d %s", resp.Code, body)
 	}
 	verdict.Status = health.Impaired
-	if resp, body := ask(t, h, http.MethodGet, "/healthz"); resp.StatusCode != http.StatusServiceUnavailable {
-		t.Errorf("impaired: %s %s", resp.Status, body)
+	if resp, body := ask(t, h, http.MethodGet, "/healthz"); resp.Code != http.StatusServiceUnavailable {
+		t.Errorf("impaired: %d %s", resp.Code, body)
 	}
 	if _, body := ask(t, h, http.MethodGet, "/metrics"); body != "# EOF" {
 		t.Error(body)
@@ -118,8 +114,8 @@ func TestHealthzMetricsAndProfiling(t *testing.T) {
 	if _, body := ask(t, h, http.MethodGet, "/"); !strings.Contains(body, "/debug/pprof/trace") {
 		t.Error(body)
 	}
-	if resp, _ := ask(t, h, http.MethodGet, "/debug/pprof/cmdline"); resp.StatusCode != http.StatusOK {
-		t.Errorf("pprof: %s", resp.Status)
+	if resp, _ := ask(t, h, http.MethodGet, "/debug/pprof/cmdline"); resp.Code != http.StatusOK {
+		t.Errorf("pprof: %d", resp.Code)
 	}
 }
 

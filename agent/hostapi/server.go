@@ -87,6 +87,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       time.Minute,
 		BaseContext:       func(net.Listener) context.Context { return ctx },
+		ConnContext:       withCaller,
 		ErrorLog:          zap.NewStdLog(s.log),
 	}
 	failed := make(chan error, 1) // one slot: the goroutine ends even if nobody asks
@@ -101,8 +102,11 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	if err := srv.Shutdown(grace); err != nil {
 		_ = srv.Close() // whoever is still talking has had its time
 	}
-	<-failed
+	err := <-failed
 	s.execs.Wait()
+	if !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("cannot serve host API: %w", err)
+	}
 	return nil
 }
 

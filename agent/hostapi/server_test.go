@@ -21,6 +21,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 	"golang.org/x/sys/unix"
 
 	"github.com/berthd/berth/agent/hostapi"
@@ -390,6 +392,39 @@ func TestListenGivesTheSocketToTheGroup(t *testing.T) {
 	}
 }
 
+func TestJournalTellsWhoAskedAndNoSecrets(t *testing.T) {
+	h := hostapitest.New()
+	core, journal := observer.New(zap.InfoLevel)
+	path := filepath.Join(t.TempDir(), "b.sock")
+	l, err := hostapi.Listen(t.Context(), path, "no-such-group")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	served := make(chan error, 1)
+	go func() { served <- hostapi.NewServer(h.Providers(), zap.New(core)).Serve(ctx, l) }()
+	c := hostapi.NewClient(path)
+	_, execErr := exec(t.Context(), c, "web-1", "echo", "hunter2")
+	if err := errors.Join(execErr, c.Stop(t.Context(), hostapitest.WebTask, "because")); err != nil {
+		t.Fatal(err)
+	}
+	cancel(errors.New("test ends"))
+	if err := <-served; err != nil {
+		t.Error(err)
+	}
+	lines := journal.All()
+	if len(lines) != 2 {
+		t.Fatalf("%d lines, want 2", len(lines))
+	}
+	for _, line := range lines {
+		text := fmt.Sprint(line.Message, line.ContextMap())
+		who := fmt.Sprintf("uid:%d", os.Getuid())
+		if !strings.Contains(text, who) || strings.Contains(text, "hunter2") {
+			t.Errorf("the journal says %s; want %s and no argument", text, who)
+		}
+	}
+}
+
 func TestServerEndsWithItsContextEvenWhileFollowed(t *testing.T) {
 	h := hostapitest.New()
 	path := filepath.Join(t.TempDir(), "b.sock")
@@ -420,6 +455,5 @@ func TestServerEndsWithItsContextEvenWhileFollowed(t *testing.T) {
 	if err := <-served; err != nil {
 		t.Error(err)
 	}
-	<-ended
-	<-ended
+	_, _ = <-ended, <-ended // that they end is all that counts
 }
