@@ -10,8 +10,9 @@ TOOLS ?= $(HOME)/.cache/berth/tools
 LINT  := $(TOOLS)/golangci-lint-$(GOLANGCI_LINT)/golangci-lint
 CTRD2 := $(TOOLS)/containerd-$(CONTAINERD2)
 
-# What the tests need of Debian. gcc is for the race detector; the agent itself is built without cgo.
-DEBS := containerd runc nftables iproute2 awscli busybox-static jq gcc libc6-dev ca-certificates git
+# What the tests need of Debian. gcc is for the race detector: the agent itself is built without cgo. systemd is for
+# systemd-analyze, which looks at our units; it need not run.
+DEBS := containerd runc nftables iproute2 awscli busybox-static jq systemd gcc libc6-dev ca-certificates git
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 # The Go tool stamps the version from git's tags, where there is a git that answers.

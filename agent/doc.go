@@ -45,6 +45,7 @@
 //	metrics/netns                A  interface counters of a network namespace
 //	metrics/prom                 A  OpenMetrics
 //	metrics/sampler              C  one loop, held-open files, jittered
+//	packaging                    T  the units, and the test that they agree with the code
 //	runtime/cgroups              A  the tasks' own cgroups, as ECS names them
 //	runtime/container            W  Spec, Status, Exit, Event, error kinds, Runtime: the contract
 //	runtime/ctrd                 A  containerd: images, start, stop, exec, events, leftovers
