@@ -87,7 +87,7 @@ func (n *Network) connect(e ipam.Endpoint, ns netns.NsHandle, inside *netlink.Ha
 	if err != nil {
 		return fmt.Errorf("cannot find bridge %s: %w", n.cfg.Bridge, err)
 	}
-	name := linkName(e.ID)
+	name := n.cfg.linkName(e.ID)
 	outer, err := n.nl.LinkByName(name)
 	if _, missing := errors.AsType[netlink.LinkNotFoundError](err); err != nil && !missing {
 		return fmt.Errorf("cannot look for link %s: %w", name, err)

@@ -22,7 +22,7 @@ func (n *Network) Detach(ctx context.Context, e ipam.Endpoint) error {
 	defer n.plan.RUnlock()
 	var errs []error
 	if !e.None() {
-		errs = append(errs, n.nft.withdraw(e), n.unlink.remove(linkName(e.ID)))
+		errs = append(errs, n.nft.withdraw(e), n.unlink.remove(n.cfg.linkName(e.ID)))
 	}
 	errs = append(errs, removeNetNS(n.NetNS(e.ID)), n.forget(e))
 	if err := errors.Join(errs...); err != nil {

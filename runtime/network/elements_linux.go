@@ -57,7 +57,7 @@ func (f *firewall) elements(e ipam.Endpoint) []element {
 			out = append(out, element{set: v.imds, key: string(v.addr.AsSlice())})
 		}
 		if f.guarded {
-			out = append(out, element{set: v.source, key: sourceKey(e, v.addr)})
+			out = append(out, element{set: v.source, key: sourceKey(f.cfg.linkName(e.ID), e.MAC, v.addr)})
 		}
 	}
 	return out
@@ -69,8 +69,8 @@ func publishElement(s *nftables.Set, p ipam.Publish, i int, addr netip.Addr) ele
 	return element{set: s, key: string(append(key, 0, 0)), val: string(append(val, 0, 0))}
 }
 
-func sourceKey(e ipam.Endpoint, addr netip.Addr) string {
-	key := append(linkBytes(linkName(e.ID)), e.MAC[:]...)
+func sourceKey(link string, mac ipam.MAC, addr netip.Addr) string {
+	key := append(linkBytes(link), mac[:]...)
 	key = append(key, 0, 0)
 	return string(append(key, addr.AsSlice()...))
 }
@@ -90,7 +90,7 @@ func (f *firewall) belongs(el element, e ipam.Endpoint) bool {
 		n := addr.BitLen() / 8
 		return addr.IsValid() && len(where) >= n && where[:n] == string(addr.AsSlice())
 	default:
-		link := string(linkBytes(linkName(e.ID)))
+		link := string(linkBytes(f.cfg.linkName(e.ID)))
 		return len(el.key) > len(link) && el.key[:len(link)] == link
 	}
 }

@@ -55,6 +55,38 @@ func TestForeignRulesStay(t *testing.T) {
 	}
 }
 
+// A second agent with a bridge of its own works beside the first, and cleans up after itself only.
+func TestTwoNetworksOnOneHost(t *testing.T) {
+	l := newLab(t, nil)
+	l.ensure(t)
+	l.attached(t, "web", ipam.Publish{Protocol: ipam.TCP, HostPort: 8080, ContainerPort: 80})
+	serve(t, l.inside(t, "web"), "first", 80)
+
+	cfg := l.net.cfg
+	cfg.Bridge, cfg.Table, cfg.NetNSDir = "berth1", "berth1", l.dir+"/second"
+	cfg.Pool = ipam.Pool{IPv4: netip.MustParsePrefix("10.77.0.0/24"), IPv6: netip.MustParsePrefix("fd77::/64")}
+	second := l.second(t, cfg)
+	second.ensure(t)
+	second.attached(t, "web", ipam.Publish{Protocol: ipam.TCP, HostPort: 8081, ContainerPort: 80})
+	serve(t, second.inside(t, "web"), "second", 80)
+	l.ensure(t)
+	for port, name := range map[uint16]string{8080: "first", 8081: "second"} {
+		for _, host := range []netip.Addr{host4, host6} {
+			got, err := ask(t.Context(), l.client, "tcp", at(host, port))
+			if err != nil || !strings.HasPrefix(got, name+" from") {
+				t.Errorf("%v, port %d: %q, %v; want %s", host, port, got, err, name)
+			}
+		}
+	}
+	before := l.state(t)
+	if _, err := second.net.Sync(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(before, l.state(t)); diff != "" {
+		t.Errorf("the second took something of the first:\n%s", diff)
+	}
+}
+
 func TestCheck(t *testing.T) {
 	l := newLab(t, nil)
 	check := func() []Problem {

@@ -76,7 +76,7 @@ func TestSourceAddressesAreChecked(t *testing.T) {
 		}
 	}
 	// The victim is away, so that only the guard keeps the thief from being it.
-	command(t, l.host, "ip", "link", "set", linkName(victim.ID), "down")
+	command(t, l.host, "ip", "link", "set", l.net.cfg.linkName(victim.ID), "down")
 	command(t, inThief, "ip", "addr", "add", victim.IPv4.String()+"/20", "dev", "eth0")
 	command(t, inThief, "ip", "addr", "add", victim.IPv6.String()+"/64", "dev", "eth0", "nodad")
 	for _, c := range []struct{ to, from netip.Addr }{{gw4, victim.IPv4}, {gw6, victim.IPv6}} {

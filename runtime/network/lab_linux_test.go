@@ -67,11 +67,16 @@ func newLab(tb testing.TB, change func(*Config)) *lab {
 	if change != nil {
 		change(&cfg)
 	}
+	return l.second(tb, cfg)
+}
+
+// second is the same host with a Network of its own.
+func (l *lab) second(tb testing.TB, cfg Config) *lab {
+	tb.Helper()
 	n, err := New(cfg)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	l.net = n
 	tb.Cleanup(func() {
 		entries, err := os.ReadDir(cfg.NetNSDir)
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -86,10 +91,11 @@ func newLab(tb testing.TB, change func(*Config)) *lab {
 			tb.Error(err)
 		}
 	})
-	if l.leases, err = ipam.New(cfg.Pool); err != nil {
+	leases, err := ipam.New(cfg.Pool)
+	if err != nil {
 		tb.Fatal(err)
 	}
-	return l
+	return &lab{dir: l.dir, host: l.host, client: l.client, net: n, leases: leases}
 }
 
 func (l *lab) namespace(tb testing.TB, name string) netns.NsHandle {
@@ -311,7 +317,7 @@ func (l *lab) state(tb testing.TB) []string {
 		tb.Fatal(err)
 	}
 	for _, link := range links {
-		if strings.HasPrefix(link.Attrs().Name, linkPrefix) {
+		if strings.HasPrefix(link.Attrs().Name, l.net.cfg.linkPrefix()) {
 			out = append(out, "link "+link.Attrs().Name)
 		}
 	}

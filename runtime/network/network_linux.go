@@ -3,12 +3,13 @@ package network
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
+	"encoding/base32"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"path/filepath"
+	"strings"
 	"sync"
 
 	"github.com/vishvananda/netlink"
@@ -22,10 +23,8 @@ import (
 // ErrPortTaken says that a host port is published for another container.
 var ErrPortTaken = errors.New("host port is published for another container")
 
-const (
-	linkPrefix    = "bth"  // of the host's end of a veth pair
-	containerLink = "eth0" // the container's end
-)
+// containerLink is the container's end of a veth pair.
+const containerLink = "eth0"
 
 // Config is what a [Network] is made of. Only Pool is needed; the zero values of the rest are useful.
 type Config struct {
@@ -139,10 +138,19 @@ func (n *Network) Close() error {
 // NetNS is the path of a container's network namespace, whether it exists or not.
 func (n *Network) NetNS(id string) string { return filepath.Join(n.cfg.NetNSDir, id) }
 
+// linkPrefix begins the names of the host's ends of veth pairs, and no other names: not even those of a second Network
+// with another bridge on the same host.
+func (c *Config) linkPrefix() string { return "bth" + digest(c.Bridge)[:3] }
+
 // linkName is the name of the host's end of a container's veth pair: ids are longer than interface names may be.
-func linkName(id string) string {
-	sum := sha256.Sum256([]byte(id))
-	return linkPrefix + hex.EncodeToString(sum[:])[:unix.IFNAMSIZ-1-len(linkPrefix)]
+func (c *Config) linkName(id string) string {
+	return (c.linkPrefix() + digest(id))[:unix.IFNAMSIZ-1]
+}
+
+// digest is a hash in letters and digits, 5 bits each.
+func digest(s string) string {
+	sum := sha256.Sum256([]byte(s))
+	return strings.ToLower(base32.StdEncoding.EncodeToString(sum[:]))
 }
 
 func ipNet(p netip.Prefix) *net.IPNet {

@@ -161,7 +161,7 @@ func TestIdempotentAndClean(t *testing.T) {
 
 	// Half of it gone already, or everything.
 	for _, damage := range [][]string{
-		{"ip", "link", "del", linkName("web")},
+		{"ip", "link", "del", l.net.cfg.linkName("web")},
 		{"nft", "delete", "table", "inet", "berth"},
 		{"ip", "link", "del", "berth0"},
 	} {
@@ -213,7 +213,7 @@ func TestSync(t *testing.T) {
 	want := ipam.Plan{keep, cut, lost}
 	serve(t, l.inside(t, "keep"), "keep", 80)
 	serve(t, l.inside(t, "cut"), "cut", 80)
-	command(t, l.host, "ip", "link", "set", linkName("cut"), "nomaster")
+	command(t, l.host, "ip", "link", "set", l.net.cfg.linkName("cut"), "nomaster")
 	command(t, l.host, "nft", "delete", "element", "inet", "berth", "publish4", "{ tcp . 7070 }")
 	command(t, l.host, "nft", "add", "element", "inet", "berth", "publish4", "{ tcp . 6060 : "+stray.IPv4.String()+" . 80 }")
 
@@ -221,7 +221,7 @@ func TestSync(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, r := range []string{"publish4 9090/tcp", "publish6 9090/tcp", "publish4 6060/tcp", "link " + linkName("stray"), "network namespace stray"} {
+	for _, r := range []string{"publish4 9090/tcp", "publish6 9090/tcp", "publish4 6060/tcp", "link " + l.net.cfg.linkName("stray"), "network namespace stray"} {
 		if !slices.Contains(removed, r) {
 			t.Errorf("Sync did not remove %s, but %q", r, removed)
 		}
@@ -425,12 +425,12 @@ func TestLinksAreRemovedTogether(t *testing.T) {
 		links := make(map[string]netlink.Link)
 		for _, id := range []string{"a", "b", "c"} {
 			l.attached(t, id)
-			link, err := l.net.nl.LinkByName(linkName(id))
+			link, err := l.net.nl.LinkByName(l.net.cfg.linkName(id))
 			if err != nil {
 				t.Fatal(err)
 			}
-			links[linkName(id)] = link
-			names = append(names, linkName(id))
+			links[l.net.cfg.linkName(id)] = link
+			names = append(names, l.net.cfg.linkName(id))
 		}
 		if shared {
 			command(t, l.host, "ip", "link", "set", "theirs", "group", fmt.Sprint(linkGroup))
@@ -442,7 +442,7 @@ func TestLinksAreRemovedTogether(t *testing.T) {
 			t.Error(err)
 		}
 		out := command(t, l.host, "ip", "-o", "link")
-		if strings.Contains(out, linkPrefix) || !strings.Contains(out, "theirs@theirs2") {
+		if strings.Contains(out, l.net.cfg.linkPrefix()) || !strings.Contains(out, "theirs@theirs2") {
 			t.Errorf("links after removal:\n%s", out)
 		}
 	}

@@ -114,7 +114,7 @@ func (b batch) guardSources(t *nftables.Table) {
 		Table: t, Name: "prerouting", Type: nftables.ChainTypeFilter,
 		Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityRef(-200),
 	})
-	ours := iifPrefix(linkPrefix)
+	ours := iifPrefix(b.cfg.linkPrefix())
 	const ll, nh = expr.PayloadBaseLLHeader, expr.PayloadBaseNetworkHeader
 	b.rule(c, ours, etherType(etherARP), load(nh, 8, 6, fifth), load(nh, 14, 4, sixth), notIn(b.sets.source4), drop())
 	b.rule(c, ours, etherType(etherIPv4), load(ll, 6, 6, fifth), load(nh, 12, 4, sixth), notIn(b.sets.source4), drop())

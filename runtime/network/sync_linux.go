@@ -32,7 +32,7 @@ func (n *Network) Sync(ctx context.Context, plan ipam.Plan) (removed []string, e
 	for i, e := range plan {
 		possible[i] = usable(e)
 		wanted[e.ID] = true
-		wanted[linkName(e.ID)] = true
+		wanted[n.cfg.linkName(e.ID)] = true
 	}
 	strays, err := n.nft.apply(possible)
 	if err != nil {
@@ -71,7 +71,7 @@ func (n *Network) dropLinks(wanted map[string]bool) (sound map[string]bool, remo
 	var strays []string
 	for _, l := range links {
 		a := l.Attrs()
-		if l.Type() != "veth" || !strings.HasPrefix(a.Name, linkPrefix) {
+		if l.Type() != "veth" || !strings.HasPrefix(a.Name, n.cfg.linkPrefix()) {
 			continue
 		}
 		plugged := a.MasterIndex == bridge.Attrs().Index
@@ -116,7 +116,7 @@ func (n *Network) repair(e ipam.Endpoint, sound map[string]bool) error {
 	if err != nil {
 		return fmt.Errorf("cannot look at network namespace: %w", err)
 	}
-	if bound && (e.None() || sound[linkName(e.ID)]) {
+	if bound && (e.None() || sound[n.cfg.linkName(e.ID)]) {
 		return nil
 	}
 	return n.attach(e)
