@@ -48,7 +48,7 @@ type suite struct {
 	count          atomic.Int64
 }
 
-func (s *suite) config(t *testing.T, namespace string) ctrd.Config {
+func (s *suite) config(t testing.TB, namespace string) ctrd.Config {
 	t.Helper()
 	return ctrd.Config{
 		Address: s.address, Namespace: namespace,
@@ -67,7 +67,7 @@ func (s *suite) reopen(t *testing.T, rt container.Runtime) container.Runtime {
 	return open(t, rt.(*ctrd.Runtime).Config())
 }
 
-func open(t *testing.T, cfg ctrd.Config) *ctrd.Runtime {
+func open(t testing.TB, cfg ctrd.Config) *ctrd.Runtime {
 	t.Helper()
 	rt, err := ctrd.New(cfg)
 	if err != nil {
@@ -82,7 +82,7 @@ func open(t *testing.T, cfg ctrd.Config) *ctrd.Runtime {
 }
 
 // stateDir is short: paths of sockets and pipes have a limit.
-func stateDir(t *testing.T) string {
+func stateDir(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/run", "berth-test-")
 	if err != nil {

@@ -135,6 +135,11 @@ func (x *execution) process(req container.ExecRequest) (*specs.Process, error) {
 	p.Terminal = req.Terminal
 	env := req.Env
 	if req.Terminal {
+		select { // a size that is known already holds from the first byte on
+		case size := <-req.Resize:
+			p.ConsoleSize = &specs.Box{Width: uint(size.Width), Height: uint(size.Height)}
+		default:
+		}
 		env = append([]string{"TERM=xterm"}, env...)
 	}
 	p.Env = override(override(p.Env, env), []string{execMark + "=" + x.id})

@@ -2,6 +2,7 @@ package ctrd
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -88,8 +89,8 @@ func pullWords(named reference.Named, err error) string {
 	}
 	if e, ok := errors.AsType[remoteserrors.ErrUnexpectedStatus](err); ok {
 		text := fmt.Sprintf("registry %s answered %s", reference.Domain(named), e.Status)
-		if body := strings.TrimSpace(string(e.Body)); body != "" && len(body) < 500 {
-			text += ": " + body
+		if said := registrySaid(e.Body); said != "" {
+			text += ": " + said
 		}
 		return text
 	}
@@ -98,6 +99,22 @@ func pullWords(named reference.Named, err error) string {
 		return fmt.Sprintf("cannot find registry %s: %s", reference.Domain(named), dns.Error())
 	}
 	return clean(err.Error())
+}
+
+// registrySaid are the words in a registry's answer, in Docker's form
+// "code: message"; "" when it is of no known form.
+func registrySaid(body []byte) string {
+	var answer struct {
+		Errors []struct{ Code, Message string }
+	}
+	if err := json.Unmarshal(body, &answer); err != nil {
+		return ""
+	}
+	var words []string
+	for _, e := range answer.Errors {
+		words = append(words, strings.ToLower(strings.ReplaceAll(e.Code, "_", " "))+": "+e.Message)
+	}
+	return strings.Join(words, "; ")
 }
 
 func redact(words string, named reference.Named) string {

@@ -21,6 +21,13 @@ import (
 	"github.com/berthd/berth/runtime/container"
 )
 
+// buryPause and buryTries say how long containerd may take to clear away a task
+// whose shim was killed.
+const (
+	buryPause = 50 * time.Millisecond
+	buryTries = 60
+)
+
 // Start implements container.Runtime. The record is marked as started while
 // the OCI runtime makes the process, and always before init runs.
 func (r *Runtime) Start(ctx context.Context, id string) (container.Status, error) {
@@ -161,12 +168,23 @@ func (r *Runtime) newTask(ctx context.Context, s stored) error {
 	}
 	pipes := complete(s.record.IO, request.Terminal)
 	request.Stdin, request.Stdout, request.Stderr = pipes.Stdin, pipes.Stdout, pipes.Stderr
-	_, err = r.tasks().Create(ctx, request)
-	if err = native(err); errdefs.IsAlreadyExists(err) {
+	tick := time.NewTicker(buryPause)
+	defer tick.Stop()
+	for range buryTries {
+		_, err = r.tasks().Create(ctx, request)
+		if err = native(err); !errdefs.IsAlreadyExists(err) {
+			return err
+		}
 		// A Start was cut short between making the process and starting it.
 		p, gerr := r.task(ctx, s.ID)
 		if gerr == nil && p.GetStatus() == tasktypes.Status_CREATED {
 			return nil
+		}
+		// Or the shim was killed and containerd is about to notice.
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return context.Cause(ctx)
 		}
 	}
 	return err

@@ -198,6 +198,13 @@ func (c *Containerd) cleanup() {
 // Shims is how many shim processes the daemon has.
 func (c *Containerd) Shims() int { return len(c.shims()) }
 
+// KillShims kills every shim of the daemon, and nothing else.
+func (c *Containerd) KillShims() {
+	for _, pid := range c.shims() {
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+	}
+}
+
 // shims finds the shim processes of this daemon by its address, which stands in
 // their command lines.
 func (c *Containerd) shims() []int {

@@ -35,6 +35,7 @@ type Registry struct {
 
 	tb    testing.TB
 	layer v1.Layer
+	store http.Handler
 
 	mu       sync.Mutex // guards what follows
 	requests []string
@@ -53,8 +54,8 @@ func Images(tb testing.TB) *Registry {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	r := &Registry{tb: tb, layer: layer}
 	store := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
+	r := &Registry{tb: tb, layer: layer, store: store}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		r.mu.Lock()
 		r.requests = append(r.requests, req.Method+" "+req.URL.Path)
@@ -123,6 +124,10 @@ func (r *Registry) Hook(fn func(http.ResponseWriter, *http.Request) bool) {
 	defer r.mu.Unlock()
 	r.hook = fn
 }
+
+// Serve answers a request as without a hook; a hook calls it to damage the
+// answer.
+func (r *Registry) Serve(w http.ResponseWriter, req *http.Request) { r.store.ServeHTTP(w, req) }
 
 // Requests are the requests since the last Forget, as "METHOD PATH" lines.
 func (r *Registry) Requests() []string {

@@ -278,7 +278,7 @@ func testExecTerminal(t *testing.T, b *bench) {
 	sizes <- container.Size{Width: 132, Height: 43}
 	var out bytes.Buffer
 	code, err := b.Exec(t.Context(), id, container.ExecRequest{
-		Args:     []string{"sh", "-c", `until [ "$(stty size)" = "43 132" ]; do usleep 10000; done; echo $TERM; test -t 0`},
+		Args:     []string{"sh", "-c", `until [ "$(stty size 2>/dev/null)" = "43 132" ]; do usleep 10000; done; echo $TERM; test -t 0`},
 		Terminal: true, Stdin: strings.NewReader(""), Stdout: &out, Resize: sizes,
 	})
 	if err != nil || code != 0 || strings.TrimSpace(out.String()) != "xterm" {
