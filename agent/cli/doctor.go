@@ -64,7 +64,7 @@ func (p *patient) path(name string) string { return filepath.Join(p.root, name) 
 
 func (p *patient) read(name string) (string, error) {
 	text, err := os.ReadFile(p.path(name))
-	return string(text), err //nolint:wrapcheck // the caller words it
+	return string(text), err
 }
 
 func (p *patient) exists(name string) bool {
