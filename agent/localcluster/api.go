@@ -132,8 +132,11 @@ func (s *Server) call(r *http.Request, name string, body []byte) (answer []byte,
 	if !ok {
 		return nil, refuse(ecs.ErrTypeUnknownOperation, "A local cluster does not have the operation "+strconv.Quote(name)+".")
 	}
-	if op.submits && s.faults.refuseSubmit() {
-		return nil, refuse(ecs.ErrTypeServer, "Refused by a fault that was asked for.")
+	if op.submits {
+		s.faults.holdSubmit(r.Context())
+		if s.faults.refuseSubmit() {
+			return nil, refuse(ecs.ErrTypeServer, "Refused by a fault that was asked for.")
+		}
 	}
 	if !op.changes {
 		s.ledger.view(func(st *state) { answer, err = op.run(st, body) })

@@ -3,6 +3,7 @@ package localcluster
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 
@@ -129,9 +130,7 @@ func linuxParameters(out *acs.HostConfig, c *ecs.ContainerDefinition, p *ecs.Lin
 // makes of a prefix for awslogs.
 func logOptions(t *task, container string, l *ecs.LogConfiguration) map[string]string {
 	out := map[string]string{}
-	for name, value := range l.Options {
-		out[name] = value
-	}
+	maps.Copy(out, l.Options)
 	if prefix := out["awslogs-stream-prefix"]; l.LogDriver == "awslogs" && prefix != "" {
 		delete(out, "awslogs-stream-prefix")
 		out["awslogs-stream"] = prefix + "/" + container + "/" + lastPart(t.TaskARN)

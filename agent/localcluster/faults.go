@@ -1,6 +1,7 @@
 package localcluster
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"sync"
@@ -22,6 +23,8 @@ type Faults struct {
 	RefuseSubmits *int `json:"refuseSubmits,omitempty"`
 	// RefuseConnections refuses websocket upgrades with this exception; "" is none.
 	RefuseConnections *string `json:"refuseConnections,omitempty"`
+	// SubmitDelayMS delays reports of agents before they count, in milliseconds.
+	SubmitDelayMS *int `json:"submitDelayMs,omitempty"`
 	// AckDelayMS delays the telemetry acks, in milliseconds.
 	AckDelayMS *int `json:"ackDelayMs,omitempty"`
 	// Once is done at once and is not kept.
@@ -36,7 +39,8 @@ type Once struct {
 	// CloseACS and CloseTCS close the websockets with this code.
 	CloseACS int `json:"closeAcs,omitempty"`
 	CloseTCS int `json:"closeTcs,omitempty"`
-	// Garbage is sent as a text frame on ACS.
+	// Garbage is sent as a text frame on ACS, whatever it is: a broken one, or a
+	// message that this service has no other way to send.
 	Garbage string `json:"garbage,omitempty"`
 	// Redeliver sends the last payload of each ACS session again.
 	Redeliver bool `json:"redeliver,omitempty"`
@@ -57,6 +61,7 @@ func (f *faults) set(in Faults) Faults {
 	override(&f.now.HoldPayloads, in.HoldPayloads)
 	override(&f.now.RefuseSubmits, in.RefuseSubmits)
 	override(&f.now.RefuseConnections, in.RefuseConnections)
+	override(&f.now.SubmitDelayMS, in.SubmitDelayMS)
 	override(&f.now.AckDelayMS, in.AckDelayMS)
 	return f.now
 }
@@ -88,6 +93,20 @@ func (f *faults) refuseConnection() string { return valueOf(f.inForce().RefuseCo
 
 func (f *faults) ackDelay() time.Duration {
 	return time.Duration(valueOf(f.inForce().AckDelayMS)) * time.Millisecond
+}
+
+// holdSubmit waits as long as a report is to be delayed.
+func (f *faults) holdSubmit(ctx context.Context) {
+	delay := valueOf(f.inForce().SubmitDelayMS)
+	if delay <= 0 {
+		return
+	}
+	timer := time.NewTimer(time.Duration(delay) * time.Millisecond)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
 }
 
 // refuseSubmit counts one report against the refusals that are left.

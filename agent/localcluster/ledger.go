@@ -114,7 +114,7 @@ func (l *ledger) run(ctx context.Context) error {
 	for {
 		select {
 		case <-l.wake:
-			l.save()
+			_ = l.save() // Those who wait for it are told.
 		case <-ctx.Done():
 			l.mu.Lock()
 			l.closed = true

@@ -15,7 +15,7 @@ import (
 	"github.com/berthd/berth/agent/wire/ecs"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew") //nolint:gochecknoglobals // A flag of a test has no other place.
+var update = flag.Bool("update", false, "write the golden files anew")
 
 // TestPayloadGolden registers task definitions from testdata, runs them, and
 // compares the frame that the agent gets with what is written down: the mapping

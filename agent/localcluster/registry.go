@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
@@ -150,9 +151,7 @@ func (k *keptRegistry) keep(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	for name, values := range answer.header {
-		w.Header()[name] = values
-	}
+	maps.Copy(w.Header(), answer.header)
 	w.WriteHeader(answer.code)
 	_, _ = w.Write(answer.body.Bytes()) // The caller may have gone.
 }

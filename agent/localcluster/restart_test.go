@@ -2,20 +2,13 @@ package localcluster_test
 
 import (
 	"bytes"
-	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
-	"github.com/coder/websocket"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/v1/random"
@@ -169,99 +162,5 @@ func TestRegistryRestart(t *testing.T) {
 	}
 	if _, err := remote.Head(ref(s, "team/gone:1")); err == nil {
 		t.Error("a deleted image is back")
-	}
-}
-
-const secret = "local-secret"
-
-// signed is a DescribeClusters call with a signature.
-func signed(t *testing.T, s *localcluster.Server, creds aws.Credentials, region string, when time.Time) *http.Request {
-	t.Helper()
-	body := []byte(`{}`)
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL()+"/", bytes.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.Header.Set("Content-Type", ecs.ContentType)
-	r.Header.Set(ecs.TargetHeader, ecs.Target+ecs.OpDescribeClusters)
-	sum := sha256.Sum256(body)
-	if err := v4.NewSigner().SignHTTP(t.Context(), creds, r, hex.EncodeToString(sum[:]), ecs.SigningName, region, when); err != nil {
-		t.Fatal(err)
-	}
-	return r
-}
-
-// TestSignatures: with keys set, only what is signed with them goes through.
-func TestSignatures(t *testing.T) {
-	s, _ := start(t, localcluster.Config{AccessKey: "AKIDLOCAL", SecretKey: secret})
-	good := aws.Credentials{AccessKeyID: "AKIDLOCAL", SecretAccessKey: secret}
-	token := good
-	token.SessionToken = "with+/chars=="
-	for _, creds := range []aws.Credentials{good, token} {
-		if _, err := answer[ecs.DescribeClustersResponse](t, signed(t, s, creds, "us-east-1", time.Now())); err != nil {
-			t.Errorf("a good signature: %v", err)
-		}
-	}
-	bad := good
-	bad.SecretAccessKey = "other"
-	stranger := good
-	stranger.AccessKeyID = "AKIDOTHER"
-	tampered := signed(t, s, good, "us-east-1", time.Now())
-	tampered.Header.Set(ecs.TargetHeader, ecs.Target+ecs.OpListClusters)
-	unsigned := signed(t, s, good, "us-east-1", time.Now())
-	unsigned.Header.Del("Authorization")
-	for name, tc := range map[string]struct {
-		r    *http.Request
-		want string
-	}{
-		"wrong secret":   {signed(t, s, bad, "us-east-1", time.Now()), ecs.ErrTypeInvalidSignature},
-		"unknown key":    {signed(t, s, stranger, "us-east-1", time.Now()), ecs.ErrTypeUnrecognizedClient},
-		"other region":   {signed(t, s, good, "eu-west-1", time.Now()), ecs.ErrTypeInvalidSignature},
-		"too old":        {signed(t, s, good, "us-east-1", time.Now().Add(-time.Hour)), ecs.ErrTypeInvalidSignature},
-		"changed header": {tampered, ecs.ErrTypeInvalidSignature},
-		"no signature":   {unsigned, ecs.ErrTypeMissingAuthenticationToken},
-	} {
-		if _, err := answer[ecs.DescribeClustersResponse](t, tc.r); !errors.Is(err, &ecs.Error{Type: tc.want}) {
-			t.Errorf("%s: got %v, want %s", name, err, tc.want)
-		}
-	}
-}
-
-// TestUpgradeSignature signs a websocket upgrade as spec control-plane §4.2 says:
-// a space is + on the wire and %20 in the signature.
-func TestUpgradeSignature(t *testing.T) {
-	s, stop := start(t, localcluster.Config{AccessKey: "AKIDLOCAL", SecretKey: secret})
-	a := &standIn{t: t, s: s, arn: "arn:aws:ecs:us-east-1:000000000000:container-instance/default/none"}
-	dial := func(secret string) (int, string) {
-		t.Helper()
-		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL()+"/acs/ws?"+a.query().Encode(), http.NoBody)
-		if err != nil {
-			t.Fatal(err)
-		}
-		sum := sha256.Sum256(nil)
-		creds := aws.Credentials{AccessKeyID: "AKIDLOCAL", SecretAccessKey: secret, SessionToken: "tok"}
-		if err := v4.NewSigner().SignHTTP(t.Context(), creds, r, hex.EncodeToString(sum[:]), ecs.SigningName, "us-east-1", time.Now()); err != nil {
-			t.Fatal(err)
-		}
-		_, resp, err := websocket.Dial(t.Context(), s.URL()+"/acs/ws?"+a.query().Encode(), &websocket.DialOptions{HTTPHeader: r.Header})
-		if err == nil || resp == nil {
-			t.Fatalf("an unknown instance was accepted, or nothing answered: %v", err)
-		}
-		var body bytes.Buffer
-		if _, err := body.ReadFrom(resp.Body); err != nil {
-			t.Fatal(err)
-		}
-		return resp.StatusCode, body.String()
-	}
-	// Past the signature, the unknown instance is what is refused.
-	if status, body := dial(secret); status != http.StatusBadRequest || !strings.Contains(body, "InvalidInstanceException") {
-		t.Errorf("good signature: %d %s", status, body)
-	}
-	if status, body := dial("wrong"); status != http.StatusForbidden || !strings.Contains(body, "AccessDeniedException") {
-		t.Errorf("bad signature: %d %s", status, body)
-	}
-	stop()
-	if _, err := http.DefaultClient.Do(signed(t, s, aws.Credentials{AccessKeyID: "a", SecretAccessKey: "b"}, "us-east-1", time.Now())); err == nil || errors.Is(err, context.Canceled) { //nolint:bodyclose // There is no answer.
-		t.Error("a stopped server answers")
 	}
 }

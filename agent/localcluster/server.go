@@ -62,7 +62,7 @@ func New(conf Config) (*Server, error) {
 	if s.registry, err = newRegistry(conf.RegistryDir, conf.Log.Named("registry")); err != nil {
 		return nil, err
 	}
-	if s.listener, err = net.Listen("tcp", conf.Listen); err != nil {
+	if s.listener, err = (&net.ListenConfig{}).Listen(context.Background(), "tcp", conf.Listen); err != nil {
 		return nil, fmt.Errorf("cannot listen: %w", err)
 	}
 	return s, nil

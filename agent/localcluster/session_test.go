@@ -320,7 +320,7 @@ func TestTelemetry(t *testing.T) {
 	})
 	arn := runOne(t, s, ecs.RunTaskRequest{})
 	query := url.Values{"agentHash": {"0f"}, "agentVersion": {"1.105.1"}, "cluster": {"default"}, "containerInstance": {a.arn}}
-	conn, _, err := websocket.Dial(t.Context(), s.URL()+"/tcs/ws?"+query.Encode(), nil) //nolint:bodyclose // The connection owns it.
+	conn, _, err := websocket.Dial(t.Context(), s.URL()+"/tcs/ws?"+query.Encode(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

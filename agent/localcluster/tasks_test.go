@@ -3,6 +3,7 @@ package localcluster_test
 import (
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/berthd/berth/agent/localcluster"
 	"github.com/berthd/berth/agent/wire/acs"
@@ -106,10 +107,14 @@ func TestReports(t *testing.T) {
 	})
 	t.Run("refused by a fault", func(t *testing.T) {
 		arn := runOne(t, s, ecs.RunTaskRequest{})
-		s.Fault(localcluster.Faults{RefuseSubmits: new(1)})
+		s.Fault(localcluster.Faults{RefuseSubmits: new(1), SubmitDelayMS: new(20)})
+		before := time.Now()
 		_, err := call[ecs.SubmitTaskStateChangeResponse](t, s, ecs.OpSubmitTaskStateChange, ecs.SubmitTaskStateChangeRequest{Task: arn, Status: "RUNNING"})
 		if !errors.Is(err, &ecs.Error{Type: ecs.ErrTypeServer}) {
 			t.Errorf("got %v", err)
+		}
+		if took := time.Since(before); took < 20*time.Millisecond {
+			t.Errorf("delayed by %v", took)
 		}
 		a.submit(arn, "RUNNING", ecs.ContainerStateChange{ContainerName: "web"})
 	})
