@@ -14,15 +14,15 @@ import (
 // process loses no line, doubles none and tears none.
 func TestKilledAtAnyInstruction(t *testing.T) {
 	h := newHost(t, "0")
-	c := Container{ID: "c1", Options: map[string]string{"max-size": "3m", "max-file": "500", "compress": "true"}}
+	c := Container{ID: "c1", Options: map[string]string{"max-size": "1m", "max-file": "500", "compress": "true"}}
 	stdout, stderr := h.open(c)
-	ctx, cancel := context.WithTimeoutCause(t.Context(), 4*time.Second, errStopped)
+	ctx, cancel := context.WithTimeoutCause(t.Context(), 3*time.Second, errStopped)
 	defer cancel()
 	var writers sync.WaitGroup
 	counts := make([]int, 2)
 	for i, s := range []*shim{stdout, stderr} {
 		writers.Go(func() {
-			n, worst, err := flow(ctx, s.w, []string{"out", "err"}[i], []int{60000, 20000}[i])
+			n, worst, err := flow(ctx, s.w, []string{"out", "err"}[i], []int{20000, 7000}[i])
 			if err != nil {
 				t.Error(err)
 			}
