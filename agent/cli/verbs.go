@@ -16,5 +16,8 @@ func (a *app) verbs() []*cobra.Command {
 		a.doctor(),
 		a.config(),
 		a.version(),
+		a.agent(),
+		a.local(),
+		a.logd(),
 	}
 }

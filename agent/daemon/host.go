@@ -91,7 +91,7 @@ type hostCgroups struct{ *cgroups.Manager }
 
 // Create makes the task's cgroup.
 func (c hostCgroups) Create(ctx context.Context, t engine.TaskCgroup) (string, error) {
-	return c.Manager.Create(ctx, cgroups.Task{ID: t.ID, CPU: t.CPU, Shares: t.Shares, MemoryBytes: t.MemoryBytes, Pids: t.Pids})
+	return c.Manager.Create(ctx, cgroups.Task{ID: t.ID, CPUs: t.CPU, Shares: t.Shares, MemoryBytes: t.MemoryBytes, Pids: t.Pids})
 }
 
 // hostLogs is the client of the log process in the engine's words.

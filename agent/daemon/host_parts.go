@@ -57,8 +57,12 @@ func openHost(ctx context.Context, o *Options, log *zap.Logger) (h *host, err er
 	if what := h.store.Recovered(); what != "" {
 		log.Error("the state file was damaged and has been put aside", zap.String("what", what))
 	}
+	wanted := cgroups.Driver(c.Cgroup.Driver)
+	if wanted == "auto" {
+		wanted = ""
+	}
 	if h.cgroups, err = cgroups.New(cgroups.Config{
-		Driver: cgroups.Driver(c.Cgroup.Driver), Root: c.Cgroup.Root, Period: c.Cgroup.CPUPeriod,
+		Driver: wanted, Root: c.Cgroup.Root, Period: uint64(c.Cgroup.CPUPeriod.Microseconds()),
 	}); err != nil {
 		return h, err
 	}

@@ -7,6 +7,7 @@ func scripts() map[string]string {
 		// up starts the local cluster, fills its registry, and starts the agent.
 		"up": `set -e
 local-start
+aws ecs create-cluster --cluster-name story >/dev/null
 push 127.0.0.1:4580/box:1
 agent-start "$@"`,
 		"local-start": `cd "$WORK"
@@ -37,7 +38,7 @@ jq -c '.failures[]' "$WORK/run.json"`,
 		"tasks":     `aws ecs describe-tasks --cluster story --tasks $(cat "$WORK/task") | jq -r ".tasks[] | $1"`,
 		"is":        `eventually 40s "^$1\$" task .lastStatus >/dev/null || { task .; tail -30 "$WORK/agent.log"; } >&2`,
 		"stop-task": `for t in $(cat "$WORK/task"); do aws ecs stop-task --cluster story --task $t "$@" >/dev/null; done`,
-		"faults":    `inside busybox wget -q -O - --post-data "$1" --header 'Content-Type: application/json' http://127.0.0.1:4580/_berth/faults`,
+		"faults":    `get -X POST -H 'Content-Type: application/json' -d "$1" http://127.0.0.1:4580/_berth/faults`,
 		// clean waits until nothing is left of the stopped tasks.
 		"clean": `eventually 20s . sh -c 'left-behind && echo nothing' || { left-behind; tail -40 "$WORK/agent.log"; } >&2`,
 	}

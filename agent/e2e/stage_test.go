@@ -61,7 +61,7 @@ func newStage(e *testscript.Env, binary, containerd string) (*stage, error) {
 	for name, command := range map[string]string{
 		"berth":  binary,
 		"aws":    awsCLI + " --endpoint-url " + endpoint,
-		"get":    "busybox wget -q -T 5 -O -",
+		"get":    "curl -sS -f -m 5",
 		"push":   push,
 		"inside": "",
 	} {
@@ -82,11 +82,11 @@ func newStage(e *testscript.Env, binary, containerd string) (*stage, error) {
 		"ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION": "2s",
 		"BERTH_RUN_DIR":                         s.run, "BERTH_CONTAINERD_ADDRESS": containerd, "BERTH_CONTAINERD_NAMESPACE": s.name,
 		"BERTH_SOCKET": filepath.Join(s.run, "berth.sock"), "BERTH_LOG_SOCKET": filepath.Join(s.run, "logs.sock"),
-		"BERTH_CONFIG": filepath.Join(s.work, "ecs.config"), "STAGE": s.name,
+		"STAGE": s.name,
 	} {
 		e.Setenv(k, v)
 	}
-	return s, os.WriteFile(filepath.Join(s.work, "ecs.config"), nil, 0o600)
+	return s, nil
 }
 
 // strike removes everything of a story from the host.

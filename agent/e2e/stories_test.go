@@ -62,7 +62,7 @@ func needPrograms(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: the stories make network namespaces and containers")
 	}
-	for _, program := range []string{"containerd", "runc", "ip", "nsenter", "nft", awsCLI, "jq", "busybox", "go"} {
+	for _, program := range []string{"containerd", "runc", "ip", "nsenter", "nft", awsCLI, "jq", "curl", "busybox", "go"} {
 		if _, err := exec.LookPath(program); err != nil {
 			t.Skipf("needs %s: %v (make deps installs it)", program, err)
 		}

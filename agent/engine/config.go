@@ -25,6 +25,10 @@ type Config struct {
 	Observer  Observer
 	Log       *zap.Logger
 
+	// Reconciled, if set, is told each time the runtime has been compared, and
+	// why it could not be.
+	Reconciled func(err error)
+
 	// Capacity is what tasks may use of the host.
 	Capacity Capacity
 	// Machine are the settings of the rules.
@@ -177,6 +181,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.PullPolicy == "" {
 		c.PullPolicy = container.PullDefault
+	}
+	if c.Reconciled == nil {
+		c.Reconciled = func(error) {}
 	}
 	if c.Observer == nil {
 		c.Observer = nobody{}

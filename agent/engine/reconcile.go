@@ -200,12 +200,13 @@ func (e *Engine) reconcile(ctx context.Context) {
 	// What is known is read first: a container that is created while the list is
 	// made must not count as missing.
 	tasks := e.Tasks()
-	if len(tasks) == 0 {
+	statuses, err := e.runtime.List(ctx)
+	if ctx.Err() != nil {
 		return
 	}
-	statuses, err := e.runtime.List(ctx)
+	e.config.Reconciled(err)
 	if err != nil {
-		return // The runtime is away; it reports that itself, and events resume with a resync.
+		return // The runtime is away: events resume with a resync.
 	}
 	found := make(map[string]container.Status, len(statuses))
 	for _, s := range statuses {

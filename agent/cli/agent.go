@@ -1,0 +1,81 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+
+	"github.com/berthd/berth/agent/config"
+	"github.com/berthd/berth/agent/daemon"
+	"github.com/berthd/berth/runtime/logs"
+)
+
+func (a *app) agent() *cobra.Command {
+	var file string
+	cmd := &cobra.Command{
+		Use:   "agent",
+		Short: "Join an ECS cluster and run its tasks (berth.service runs it)",
+		Long: `Register this host with an Amazon ECS cluster, and run the cluster's tasks on containerd until told to stop.
+Stopping the agent leaves its tasks running, and their ports served; the next agent takes them over.
+
+Settings are those of the ECS agent, in ` + config.DefaultFile + `; see berth config. Where no log process
+runs (berth-logs.service) the agent starts one, which outlives it.`,
+		Args: args(0, 0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			o, err := a.agentOptions(file)
+			if err != nil {
+				return Terminal(err)
+			}
+			err = daemon.Run(cmd.Context(), *o)
+			if _, ok := errors.AsType[*daemon.TerminalError](err); ok {
+				return Terminal(err)
+			}
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&file, "config", "", "`path` of the settings file (default "+config.DefaultFile+")")
+	return cmd
+}
+
+// agentOptions reads the settings and says what is odd about them.
+func (a *app) agentOptions(file string) (*daemon.Options, error) {
+	c, warnings, err := config.Load(config.Options{File: file, Environ: a.env})
+	if err != nil {
+		return nil, err
+	}
+	log, err := newLogger(a.Err, c.Agent.LogLevel, c.Agent.LogFormat)
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range warnings {
+		log.Warn("setting", zap.Stringer("about", w))
+	}
+	b := ThisBuild()
+	o := &daemon.Options{Config: c, Version: b.Version, Revision: b.Revision, Log: log, ConfigFile: file, Environ: a.env}
+	spawner, err := logSpawner(&c)
+	if err != nil {
+		return nil, err
+	}
+	o.SpawnLogs = spawner.Start
+	return o, nil
+}
+
+// logSpawner starts this binary as a log process that has nothing to do with
+// its parent.
+func logSpawner(c *config.Config) (*logs.Spawner, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("cannot find this program: %w", err)
+	}
+	if err := os.MkdirAll(c.Paths.Run, 0o755); err != nil {
+		return nil, fmt.Errorf("cannot make directory: %w", err)
+	}
+	return &logs.Spawner{
+		Command: logdCommand(self, c, time.Minute), Env: []string{"GOMEMLIMIT=12MiB"}, Output: filepath.Join(c.Paths.Run, "logd.out"),
+	}, nil
+}

@@ -1,0 +1,63 @@
+package cli
+
+import (
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+
+	"github.com/berthd/berth/agent/config"
+	"github.com/berthd/berth/agent/systemd"
+	"github.com/berthd/berth/runtime/logs"
+)
+
+func (a *app) logd() *cobra.Command {
+	var conf logs.ServerConfig
+	var level string
+	cmd := &cobra.Command{
+		Use:   "logd",
+		Short: "Carry the containers' output to their log drivers (berth-logs.service runs it)",
+		Long: `The log process of this host: it reads the containers' pipes and writes to their log drivers, so that the
+agent may come and go without a line being lost. berth-logs.service runs it; an agent without systemd starts
+one by itself.`,
+		Args:   args(0, 0),
+		Hidden: true,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			log, err := newLogger(a.Err, level, "logfmt")
+			if err != nil {
+				return err
+			}
+			conf.Log = log
+			conf.Ready = func() {
+				if err := systemd.Ready("reading the containers' output"); err != nil {
+					log.Debug("cannot notify systemd", zap.Error(err))
+				}
+			}
+			err = logs.Run(cmd.Context(), conf)
+			if cmd.Context().Err() != nil {
+				return nil //nolint:nilerr // It was told to stop.
+			}
+			if err != nil {
+				return fmt.Errorf("the log process ended: %w", err)
+			}
+			return nil
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&conf.Socket, "log-socket", config.DefaultLogSocket, "`path` of the log process's socket")
+	f.StringVar(&conf.Dir, "dir", filepath.Join(config.DefaultRunDir, "logs"), "`directory` of the containers' pipes")
+	f.StringVar(&conf.DataDir, "data", filepath.Join(config.DefaultDataDir, "logs"), "`directory` of the log files")
+	f.DurationVar(&conf.IdleExit, "idle-exit", 0, "end after so long without a container or an agent; 0 never does")
+	f.StringVar(&level, "log-level", "info", "crit, error, warn, info or debug")
+	return cmd
+}
+
+// logdCommand is how an agent starts a log process for its settings.
+func logdCommand(self string, c *config.Config, idle time.Duration) []string {
+	return []string{
+		self, "logd", "--log-socket", c.Paths.LogSocket, "--dir", filepath.Join(c.Paths.Run, "logs"),
+		"--data", filepath.Join(c.Paths.Data, "logs"), "--idle-exit", idle.String(), "--log-level", c.Agent.LogLevel,
+	}
+}

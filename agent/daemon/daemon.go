@@ -1,0 +1,274 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/berthd/berth/agent/awsapi"
+	"github.com/berthd/berth/agent/config"
+	"github.com/berthd/berth/agent/control"
+	"github.com/berthd/berth/agent/engine"
+	"github.com/berthd/berth/agent/health"
+	"github.com/berthd/berth/agent/hostapi"
+	"github.com/berthd/berth/agent/store"
+	"github.com/berthd/berth/agent/systemd"
+)
+
+// TerminalError is an error that starting the agent again cannot mend; its exit
+// code is 5.
+type TerminalError = control.TerminalError
+
+// Options are what the agent is started with.
+type Options struct {
+	Config config.Config
+	// ConfigFile and Environ are where Config came from, for reading it again once
+	// instance metadata has said what was missing.
+	ConfigFile string
+	Environ    []string
+	// Version and Revision say which build this is.
+	Version, Revision string
+	// SpawnLogs starts a log process where none answers; nil waits for one.
+	SpawnLogs func() error
+	Log       *zap.Logger
+	// Ready, if set, is called once the agent's tasks are adopted and its socket
+	// answers.
+	Ready func()
+}
+
+// agent is the running agent.
+type agent struct {
+	options  Options
+	log      *zap.Logger
+	host     *host
+	metadata *awsapi.Metadata
+	identity control.Identity
+	board    *health.Board
+	engine   *engine.Engine
+	observer *observer
+	sessions *sessions
+	started  time.Time
+	capacity engine.Capacity
+}
+
+// Run is the agent, from start to stop. It returns nil when ctx ended it.
+func Run(ctx context.Context, o Options) error {
+	a := &agent{options: o, log: o.Log, board: health.NewBoard(), started: time.Now()}
+	err := a.run(ctx)
+	if ctx.Err() != nil && (err == nil || errors.Is(err, context.Cause(ctx))) {
+		a.log.Info("the agent has stopped; its tasks run on")
+		return nil
+	}
+	return err
+}
+
+func (a *agent) run(ctx context.Context) (err error) {
+	if err := a.settle(ctx); err != nil {
+		return err
+	}
+	if a.host, err = openHost(ctx, &a.options, a.log); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, a.host.close()) }()
+	if err := a.recognise(ctx); err != nil {
+		return err
+	}
+	if err := a.host.awaitContainerd(ctx, a.options.Config.Containerd.Address, a.log); err != nil {
+		return err
+	}
+	parts, err := a.build(ctx)
+	if err != nil {
+		return err
+	}
+	return runParts(ctx, parts)
+}
+
+// settle completes the settings with what instance metadata knows, and says
+// which of them are not honoured.
+func (a *agent) settle(ctx context.Context) error {
+	c := &a.options.Config
+	a.metadata = awsapi.NewMetadata(awsapi.MetadataConfig{
+		Endpoint: c.AWS.MetadataEndpoint, Disabled: c.AWS.MetadataDisabled || c.External, Log: a.log.Named("metadata"),
+	})
+	available := a.metadata.Available(ctx)
+	if available {
+		if err := a.reload(ctx); err != nil {
+			return err
+		}
+	}
+	if c.Region == "" {
+		return &TerminalError{Err: errors.New("no region is known: set AWS_DEFAULT_REGION in " + config.DefaultFile)}
+	}
+	if !available && !c.AWS.MetadataDisabled {
+		a.log.Info("going on without instance metadata", zap.String("region", c.Region), zap.String("cluster", c.Cluster))
+	}
+	if ignored := c.NotHonoured(); len(ignored) > 0 {
+		var names []string
+		for _, s := range ignored {
+			names = append(names, s.Name)
+		}
+		a.log.Warn("settings that this agent does not honour", zap.Strings("names", names))
+	}
+	return nil
+}
+
+// reload reads the settings again with what instance metadata says.
+func (a *agent) reload(ctx context.Context) error {
+	o := config.Options{File: a.options.ConfigFile, Environ: a.options.Environ}
+	if region, err := a.metadata.Region(ctx); err == nil {
+		o.Region = region
+	}
+	if data, err := a.metadata.UserData(ctx); err == nil {
+		o.UserData = []byte(data)
+	}
+	c, _, err := config.Load(o)
+	if err != nil {
+		return &TerminalError{Err: err}
+	}
+	a.options.Config = c
+	return nil
+}
+
+// recognise finds out whether the state on disk is this host's and this
+// cluster's.
+func (a *agent) recognise(ctx context.Context) error {
+	instance, err := a.metadata.InstanceID(ctx)
+	if err != nil {
+		instance = ""
+	}
+	meta := a.host.store.Meta()
+	saved := control.Identity{
+		ContainerInstanceARN: meta.ContainerInstanceARN, Cluster: meta.Cluster,
+		AvailabilityZone: meta.AvailabilityZone, EC2InstanceID: meta.EC2InstanceID,
+	}
+	keep, discard, err := control.Restore(saved, a.options.Config.Cluster, instance)
+	if err != nil {
+		return err
+	}
+	if discard {
+		a.log.Warn("the state is that of another instance and is forgotten", zap.String("was", saved.EC2InstanceID), zap.String("is", instance))
+		if err := a.host.store.Reset(); err != nil {
+			return err
+		}
+	}
+	a.identity = keep
+	if a.identity.EC2InstanceID == "" {
+		a.identity.EC2InstanceID = instance
+	}
+	return nil
+}
+
+// saveIdentity keeps who this host is to ECS.
+func (a *agent) saveIdentity(id control.Identity) error {
+	return a.host.store.Update(func(m *store.Meta) {
+		m.ContainerInstanceARN, m.Cluster = id.ContainerInstanceARN, id.Cluster
+		m.AvailabilityZone, m.EC2InstanceID = id.AvailabilityZone, id.EC2InstanceID
+		m.AgentVersion = a.options.Version
+	})
+}
+
+// build makes the parts in the order in which they are started. The tasks are
+// adopted here; nothing new is begun for them before the parts run.
+func (a *agent) build(ctx context.Context) ([]part, error) {
+	now := time.Now()
+	a.board.Declare("containerd", health.ContainerRuntime, 0, now)
+	a.board.Declare("engine", health.Agent, time.Minute, now)
+	a.board.Declare("acs", health.Agent, 0, now)
+	a.board.Declare("tcs", health.Agent, 0, now)
+	var err error
+	if a.capacity, err = a.measure(); err != nil {
+		return nil, err
+	}
+	measuring, err := newMeasuring(a.log)
+	if err != nil {
+		return nil, err
+	}
+	a.observer = &observer{
+		sampler: measuring.sampler, events: &hostapi.Events{}, cgroup: a.host.cgroups.ContainerPath, netns: a.host.network.NetNS,
+		tracked: map[string]time.Time{}, pulls: map[string]hostapi.PullView{},
+	}
+	c := a.host.engineConfig(&a.options, a.capacity, a.log)
+	c.Observer, c.Reconciled = a.observer, a.reconciled
+	a.engine = engine.New(c)
+	if err := a.engine.Restore(ctx); err != nil {
+		return nil, err
+	}
+	a.sessions = newSessions(a)
+	parts := []part{
+		{"the log process's client", a.host.logs.Keep},
+		{"the metrics sampler", measuring.run},
+		{"the task engine", a.engine.Run},
+		{"the host API", a.serveHost},
+		{"the introspection API", a.serveIntrospection},
+		{"the watchdog", a.watchdog},
+		{"the line to ECS", a.sessions.run},
+	}
+	return parts, nil
+}
+
+// watchdog feeds systemd's while the agent's loops turn; without systemd it
+// does nothing for as long as the agent runs.
+func (a *agent) watchdog(ctx context.Context) error {
+	if err := systemd.Watch(ctx, a.board.Alive); err != nil {
+		return err
+	}
+	<-ctx.Done()
+	return context.Cause(ctx)
+}
+
+// reconciled hears from the engine each time it has compared the runtime.
+func (a *agent) reconciled(err error) {
+	now := time.Now()
+	a.board.Beat("engine", now)
+	status, reason := health.OK, ""
+	if err != nil {
+		status, reason = health.Impaired, err.Error()
+	}
+	if !a.board.Report("containerd", status, reason, now) {
+		return
+	}
+	if err != nil {
+		a.log.Error("containerd does not answer; running tasks are not affected", zap.Error(err))
+	} else {
+		a.log.Info("containerd answers")
+	}
+}
+
+// measure is what the host has for tasks, the same that is registered.
+func (a *agent) measure() (engine.Capacity, error) {
+	total, err := memoryMiB("/proc/meminfo")
+	if err != nil {
+		return engine.Capacity{}, err
+	}
+	free := total - int64(a.options.Config.Instance.ReservedMemory)
+	if free <= 0 {
+		return engine.Capacity{}, &TerminalError{Err: fmt.Errorf(
+			"ECS_RESERVED_MEMORY=%d leaves nothing of this host's %d MiB", a.options.Config.Instance.ReservedMemory, total)}
+	}
+	return engine.Capacity{CPU: int64(runtime.NumCPU()) * 1024, Memory: free}, nil
+}
+
+// memoryMiB reads the host's memory.
+func memoryMiB(path string) (int64, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return 0, fmt.Errorf("cannot read the host's memory: %w", err)
+	}
+	for line := range strings.Lines(string(data)) {
+		if fields := strings.Fields(line); len(fields) >= 2 && fields[0] == "MemTotal:" {
+			kib, err := strconv.ParseInt(fields[1], 10, 64)
+			if err != nil {
+				return 0, fmt.Errorf("cannot read MemTotal in %s: %w", path, err)
+			}
+			return kib / 1024, nil
+		}
+	}
+	return 0, fmt.Errorf("cannot find MemTotal in %s", path)
+}

@@ -1,0 +1,235 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"runtime"
+	"slices"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/net/http/httpproxy"
+
+	"github.com/berthd/berth/agent/awsapi"
+	"github.com/berthd/berth/agent/control"
+	"github.com/berthd/berth/agent/control/acs"
+	"github.com/berthd/berth/agent/control/ecsapi"
+	"github.com/berthd/berth/agent/control/tcs"
+	"github.com/berthd/berth/agent/credentials"
+	"github.com/berthd/berth/agent/store"
+	"github.com/berthd/berth/agent/systemd"
+)
+
+// ecsVersion is the version of the ECS agent whose protocol this is. ECS is told
+// it where the ECS agent tells its own: the service may look at it
+// (spec/control-plane.md §4.1).
+const ecsVersion = "1.105.1"
+
+// retryJoin is how long a host that could not join waits before it tries again.
+// Its tasks run meanwhile.
+const retryJoin = 15 * time.Second
+
+// sessions is the line to ECS: registration, reports, ACS and TCS.
+type sessions struct {
+	agent       *agent
+	log         *zap.Logger
+	api         *ecsapi.Client
+	signer      *awsapi.Signer
+	credentials *credentials.Store
+	proxy       func(*http.Request) (*url.URL, error)
+	acs, tcs    *control.Link
+}
+
+func newSessions(a *agent) *sessions {
+	c := &a.options.Config
+	keys := awsapi.CredentialsConfig{
+		AccessKeyID: c.AWS.AccessKeyID.Reveal(), SecretAccessKey: c.AWS.SecretAccessKey.Reveal(), SessionToken: c.AWS.SessionToken.Reveal(),
+		Profile: c.AWS.Profile, SharedFile: c.AWS.SharedCredentialsFile, External: c.External, Metadata: a.metadata,
+	}
+	signer := awsapi.NewSigner(awsapi.NewCredentials(keys), c.Region, "ecs")
+	proxy := proxyFunc(a)
+	return &sessions{
+		agent: a, log: a.log.Named("ecs"), signer: signer, credentials: credentials.New(), proxy: proxy,
+		api: ecsapi.New(ecsapi.Config{
+			Endpoint: ecsapi.Endpoint(c.Endpoint, c.Region, c.IPCompatibility == "ipv6"),
+			Sign:     signer.SignRequest, Version: ecsVersion, Hash: a.hash(), OSFamily: osFamily(a), Proxy: proxy,
+		}),
+		acs: control.NewLink("acs", a.board), tcs: control.NewLink("tcs", a.board),
+	}
+}
+
+// proxyFunc is the proxy that the settings name; instance metadata never goes
+// through it.
+func proxyFunc(a *agent) func(*http.Request) (*url.URL, error) {
+	p := a.options.Config.Proxy
+	no := p.No
+	if no == "" {
+		no = "169.254.169.254,169.254.170.2"
+	}
+	f := (&httpproxy.Config{HTTPProxy: p.HTTP, HTTPSProxy: p.HTTPS, NoProxy: no}).ProxyFunc()
+	return func(r *http.Request) (*url.URL, error) { return f(r.URL) }
+}
+
+// run joins the cluster and keeps the sessions until ctx ends.
+func (s *sessions) run(ctx context.Context) error {
+	defer s.api.Close()
+	defer s.acs.Close()
+	defer s.tcs.Close()
+	identity, err := s.join(ctx)
+	if err != nil {
+		return err
+	}
+	s.agent.identity = identity
+	endpoints := control.NewEndpoints(s.api, identity)
+	c := &s.agent.options.Config
+	telemetryClient := s.telemetry(identity, endpoints)
+	parts := []control.Runner{
+		control.NewReporter(identity.Cluster, s.agent.host.store, s.api,
+			control.Addresses{WithoutIPv6: c.Network.ExcludeIPv6Bindings && c.IPCompatibility != "ipv6", WithoutIPv4: c.IPCompatibility == "ipv6"}, s.log),
+		s.communication(identity, endpoints, telemetryClient),
+		telemetryClient,
+	}
+	return control.Run(ctx, parts...)
+}
+
+// join registers until that works. A refusal for good ends the agent; anything
+// else is tried again, because the tasks of this host must not depend on it.
+func (s *sessions) join(ctx context.Context) (control.Identity, error) {
+	a := s.agent
+	cluster := a.options.Config.Cluster
+	if !a.options.Config.Explicit("ECS_CLUSTER") {
+		cluster = ""
+	}
+	for {
+		tell(s.log, systemd.Status("joining cluster "+a.options.Config.Cluster))
+		host, err := s.describe(ctx)
+		if err != nil {
+			return control.Identity{}, err
+		}
+		join := control.JoinConfig{API: s.api, Cluster: cluster, Host: host, Log: s.log}
+		if !a.options.Config.Instance.NoInstanceDocument && !a.options.Config.External && a.metadata.Available(ctx) {
+			join.Document = a.metadata
+		}
+		identity, err := control.Join(ctx, join, a.identity)
+		if err == nil {
+			if err := a.saveIdentity(identity); err != nil {
+				return identity, err
+			}
+			s.log.Info("joined", zap.String("cluster", identity.Cluster), zap.String("instance", identity.ContainerInstanceARN))
+			tell(s.log, systemd.Status("in cluster "+identity.Cluster))
+			return identity, nil
+		}
+		if control.ExitCode(err) == control.ExitTerminal || ctx.Err() != nil {
+			return identity, err
+		}
+		s.acs.Connected(false, err)
+		s.log.Error("cannot join the cluster; trying again", zap.Duration("in", retryJoin), zap.Error(err))
+		timer := time.NewTimer(retryJoin)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return identity, context.Cause(ctx)
+		}
+	}
+}
+
+// describe is what this host says of itself when it registers.
+func (s *sessions) describe(ctx context.Context) (control.Host, error) {
+	a := s.agent
+	c := &a.options.Config
+	total, err := memoryMiB("/proc/meminfo")
+	if err != nil {
+		return control.Host{}, err
+	}
+	host := control.Host{
+		CPUs: runtime.NumCPU(), MemoryMiB: total, ReservedMiB: int64(c.Instance.ReservedMemory),
+		ReservedTCP: c.Instance.ReservedPorts, ReservedUDP: c.Instance.ReservedPortsUDP,
+		OSFamily: osFamily(a), EC2InstanceID: a.identity.EC2InstanceID,
+		CustomAttributes: c.Instance.Attributes, Tags: c.Instance.Tags,
+		Features: control.Features{
+			LogDrivers: s.logDrivers(), Privileged: !c.Capability.PrivilegedDisabled, TaskLimits: c.Cgroup.TaskLimits,
+			ContainerOrdering: true, RestartPolicy: true, PortRanges: true, External: c.External,
+		},
+	}
+	if c.External {
+		host.Architecture = architecture()
+	}
+	if outpost, err := a.metadata.Get(ctx, "outpost-arn"); err == nil {
+		host.OutpostARN = outpost
+	}
+	return host, nil
+}
+
+// logDrivers are the drivers that are both there and allowed.
+func (s *sessions) logDrivers() []string {
+	have := []string{"json-file", "none"}
+	configured := s.agent.options.Config.Capability.LoggingDrivers
+	return slices.DeleteFunc(have, func(d string) bool { return !slices.Contains(configured, d) })
+}
+
+// communication is the ACS session.
+func (s *sessions) communication(id control.Identity, endpoints *control.Endpoints, t *tcs.Client) *acs.Client {
+	a := s.agent
+	return acs.New(acs.Config{
+		Cluster: id.Cluster, ContainerInstanceARN: id.ContainerInstanceARN, AgentVersion: ecsVersion, AgentHash: a.hash(),
+		Endpoint: endpoints.ACS, Sign: s.signer.SignUpgrade, Proxy: s.proxy,
+		Tasks: a.engine, Sequence: manifests{a.host.store}, Credentials: s.credentials,
+		Conversion: acs.Conversion{
+			Cluster: id.Cluster, LogDrivers: s.logDrivers(), PrivilegedDisabled: a.options.Config.Capability.PrivilegedDisabled,
+		},
+		Heartbeat: t.Heartbeat, Inactive: t.Drop, Connected: s.connected(s.acs, "ACS"), Log: s.log.Named("acs"),
+	})
+}
+
+// telemetry is the TCS session.
+func (s *sessions) telemetry(id control.Identity, endpoints *control.Endpoints) *tcs.Client {
+	a := s.agent
+	c := tcs.Config{
+		Cluster: id.Cluster, ContainerInstanceARN: id.ContainerInstanceARN, AgentVersion: ecsVersion, AgentHash: a.hash(),
+		Endpoint: endpoints.TCS, SignUpgrade: s.signer.SignUpgrade, SignFrame: s.signer.SignFrame, Proxy: s.proxy,
+		Status: a.board.Instance, Connected: s.connected(s.tcs, "TCS"), Log: s.log.Named("tcs"),
+	}
+	if !a.options.Config.Metrics.Disabled {
+		c.Metrics = telemetry{a.observer.sampler}
+	}
+	return tcs.New(c)
+}
+
+// connected passes a session's state on, and logs when it changes.
+func (s *sessions) connected(link *control.Link, name string) func(bool, error) {
+	return func(up bool, why error) {
+		if was, _, _ := link.Status(); was != up {
+			if up {
+				s.log.Info("connected", zap.String("to", name))
+			} else {
+				s.log.Info("disconnected", zap.String("from", name), zap.Error(why))
+			}
+		}
+		link.Connected(up, why)
+	}
+}
+
+// link is the state of a session by name.
+func (s *sessions) link(name string) *control.Link {
+	if name == "acs" {
+		return s.acs
+	}
+	return s.tcs
+}
+
+// manifests keeps the sequence number of task manifests in the store.
+type manifests struct{ store *store.Store }
+
+// ManifestSequence is the number of the last manifest acted on.
+func (m manifests) ManifestSequence() int64 { return m.store.Meta().ManifestSequence }
+
+// SaveManifestSequence keeps it.
+func (m manifests) SaveManifestSequence(n int64) error {
+	if err := m.store.Update(func(meta *store.Meta) { meta.ManifestSequence = n }); err != nil {
+		return fmt.Errorf("cannot save the task manifest's sequence number: %w", err)
+	}
+	return nil
+}
