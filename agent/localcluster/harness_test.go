@@ -124,7 +124,7 @@ func capabilities() []string {
 		"ecs.capability.secrets.ssm.environment-variables", "ecs.capability.secrets.asm.environment-variables", "ecs.capability.task-eni",
 		"ecs.capability.secrets.ssm.bootstrap.log-driver", "ecs.capability.env-files.s3", "ecs.capability.container-restart-policy",
 		"ecs.capability.private-registry-authentication.secretsmanager", "ecs.capability.docker-plugin.local", "ecs.capability.efs",
-		"ecs.capability.network.container-port-range", "ecs.capability.efsAuth",
+		"ecs.capability.network.container-port-range", "ecs.capability.efsAuth", "ecs.capability.storage.s3-files",
 	}
 }
 

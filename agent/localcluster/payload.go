@@ -86,7 +86,7 @@ func (s *state) payloadVolumes(out *acs.Task, volumes []ecs.Volume) {
 			}
 			out.Volumes = append(out.Volumes, acs.Volume{Name: v.Name, Type: acs.VolumeEFS, EFS: &volume})
 		case v.S3FilesVolumeConfiguration != nil:
-			out.Attachments = append(out.Attachments, s.s3FilesAttachment(v))
+			out.Attachments = append(out.Attachments, s.s3FilesAttachment(out.ARN, v))
 		default:
 			host := acs.HostVolume{}
 			if v.Host != nil {
@@ -97,9 +97,9 @@ func (s *state) payloadVolumes(out *acs.Task, volumes []ecs.Volume) {
 	}
 }
 
-func (s *state) s3FilesAttachment(v ecs.Volume) acs.Attachment {
+func (s *state) s3FilesAttachment(taskARN string, v ecs.Volume) acs.Attachment {
 	c := v.S3FilesVolumeConfiguration
-	out := acs.Attachment{AttachmentARN: s.arn("attachment/" + newID()), AttachmentType: acs.AttachmentS3Files}
+	out := acs.Attachment{AttachmentARN: s.arn("attachment/" + hash(taskARN + "/" + v.Name)[:32]), AttachmentType: acs.AttachmentS3Files}
 	add := func(name, value string) {
 		if value != "" { // An empty value makes an attachment invalid.
 			out.Properties = append(out.Properties, acs.Property{Name: name, Value: value})

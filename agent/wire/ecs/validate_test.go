@@ -148,3 +148,32 @@ func TestSubmitValidate(t *testing.T) {
 		}
 	}
 }
+
+func TestOtherValidate(t *testing.T) {
+	type validator interface{ Validate() error }
+	resources := []ecs.Resource{{Name: "CPU", Type: "INTEGER"}}
+	for field, message := range map[string]validator{
+		"":                       &ecs.RegisterContainerInstanceRequest{TotalResources: resources, Attributes: []ecs.Attribute{{Name: "a"}}, PlatformDevices: []ecs.PlatformDevice{{ID: "g", Type: "GPU"}}},
+		"totalResources[0].type": &ecs.RegisterContainerInstanceRequest{TotalResources: []ecs.Resource{{Name: "CPU", Type: "INT"}}},
+		"attributes[0].name":     &ecs.RegisterContainerInstanceRequest{TotalResources: resources, Attributes: []ecs.Attribute{{Value: "v"}}},
+		"platformDevices[0].id":  &ecs.RegisterContainerInstanceRequest{PlatformDevices: []ecs.PlatformDevice{{Type: "GPU"}}},
+		"attachments":            &ecs.SubmitAttachmentStateChangesRequest{},
+		"attachments[0].status":  &ecs.SubmitAttachmentStateChangesRequest{Attachments: []ecs.AttachmentStateChange{{AttachmentARN: "a"}}},
+		"volumes[0]":             withVolume(ecs.Volume{Name: "v", Host: &ecs.HostVolumeProperties{}, EFSVolumeConfiguration: &ecs.EFSVolumeConfiguration{}}),
+		"volumes[0].dockerVolumeConfiguration.scope":         withVolume(ecs.Volume{Name: "v", DockerVolumeConfiguration: &ecs.DockerVolumeConfiguration{Scope: "host"}}),
+		"volumes[0].dockerVolumeConfiguration.autoprovision": withVolume(ecs.Volume{Name: "v", DockerVolumeConfiguration: &ecs.DockerVolumeConfiguration{Autoprovision: true}}),
+		"volumes[0].efsVolumeConfiguration.fileSystemId":     withVolume(ecs.Volume{Name: "v", EFSVolumeConfiguration: &ecs.EFSVolumeConfiguration{}}),
+	} {
+		err := message.Validate()
+		fault, ok := errors.AsType[*ecs.FieldError](err)
+		if (field == "" && err != nil) || (field != "" && (!ok || fault.Field != field)) {
+			t.Errorf("got %v, want a fault of %q", err, field)
+		}
+	}
+}
+
+func withVolume(v ecs.Volume) *ecs.RegisterTaskDefinitionRequest {
+	return &ecs.RegisterTaskDefinitionRequest{
+		Family: "f", Volumes: []ecs.Volume{v}, ContainerDefinitions: []ecs.ContainerDefinition{{Name: "a", Image: "i", Memory: 8}},
+	}
+}
