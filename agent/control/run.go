@@ -60,6 +60,8 @@ type Link struct {
 // NewLink makes a link that is down. The name is the board's.
 func NewLink(name string, board Board) *Link {
 	l := &Link{name: name, board: board, since: time.Now()}
+	l.mu.Lock() // the timer may fire before this returns
+	defer l.mu.Unlock()
 	l.fault = time.AfterFunc(graceful, l.report)
 	return l
 }
