@@ -219,6 +219,9 @@ func (a *acsSession) send(ctx context.Context, m acs.Message) error {
 		return err
 	}
 	a.server.telemetry.frame(Frame{Channel: "acs", Instance: a.who.instanceARN, Text: string(text)})
+	if payload, ok := m.(*acs.PayloadMessage); ok {
+		a.server.timings.sent(payload)
+	}
 	return send(ctx, a.conn, text)
 }
 

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 	"go.uber.org/zap"
@@ -100,6 +101,7 @@ func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request) {
 		s.writeError(w, refuse(ecs.ErrTypeSerialization, "cannot read body: "+err.Error()))
 		return
 	}
+	arrived := time.Now()
 	if refusal := s.checkSignature(r, body); refusal != nil {
 		s.writeError(w, refusal)
 		return
@@ -109,6 +111,9 @@ func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request) {
 		s.log.Info("call refused", zap.String("operation", name), zap.Error(err))
 		s.writeError(w, err)
 		return
+	}
+	if name == ecs.OpSubmitTaskStateChange {
+		s.submitted(arrived, body)
 	}
 	s.log.Debug("call", zap.String("operation", name))
 	_, _ = w.Write(answer) // The caller may have gone.

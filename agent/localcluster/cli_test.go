@@ -50,6 +50,9 @@ func mustCLI(t *testing.T, s *localcluster.Server, args ...string) map[string]an
 // TestAWSCommandLine is the way of a user: register from a file, run, wait, look,
 // stop, wait; with every call signed and every answer read by the CLI's model.
 func TestAWSCommandLine(t *testing.T) {
+	if testing.Short() {
+		t.Skip("needs ten seconds for starting the AWS CLI many times: run without -short")
+	}
 	if _, err := os.Stat(awsCLI); err != nil {
 		t.Skip("needs the AWS CLI of Debian: apt-get install awscli")
 	}

@@ -11,7 +11,12 @@
 //	GET  /acs/ws      agent communication websocket
 //	GET  /tcs/ws      telemetry websocket
 //	     /v2/         image registry (OCI distribution)
-//	GET  /_berth/…    health, metrics, frames; POST /_berth/faults
+//	GET  /_berth/…    health, metrics, frames, timings; POST /_berth/faults
+//
+// Faults are what a test needs to make go wrong; see Faults for all of them:
+//
+//	curl -d '{"dropAcs":true}' http://127.0.0.1:4580/_berth/faults
+//	curl -d '{"refuseSubmits":3,"muteHeartbeats":true}' http://127.0.0.1:4580/_berth/faults
 //
 // One state, behind one lock, is the truth about clusters, task definitions,
 // instances and tasks. A change is on disk before it is answered or told to an
