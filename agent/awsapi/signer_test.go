@@ -16,7 +16,7 @@ import (
 
 // signature recomputes a SigV4 signature from the published description of the
 // algorithm, without the SDK.
-func signature(t *testing.T, secret, method string, u *url.URL, header http.Header, signed []string, payload string) string {
+func signature(t *testing.T, r *http.Request, signed []string, payload string) string {
 	t.Helper()
 	hash := func(s string) string {
 		sum := sha256.Sum256([]byte(s))
@@ -29,24 +29,24 @@ func signature(t *testing.T, secret, method string, u *url.URL, header http.Head
 	}
 	escape := func(s string) string { return strings.ReplaceAll(url.QueryEscape(s), "+", "%20") }
 	var query []string
-	for k, vs := range u.Query() {
+	for k, vs := range r.URL.Query() {
 		for _, v := range vs {
 			query = append(query, escape(k)+"="+escape(v))
 		}
 	}
 	slices.Sort(query)
-	canonical := method + "\n" + u.Path + "\n" + strings.Join(query, "&") + "\n"
+	canonical := r.Method + "\n" + r.URL.Path + "\n" + strings.Join(query, "&") + "\n"
 	for _, name := range signed {
-		value := header.Get(name)
+		value := r.Header.Get(name)
 		if name == "host" {
-			value = u.Host
+			value = r.URL.Host
 		}
 		canonical += name + ":" + value + "\n"
 	}
 	canonical += "\n" + strings.Join(signed, ";") + "\n" + hash(payload)
-	date := header.Get("X-Amz-Date")
+	date := r.Header.Get("X-Amz-Date")
 	scope := date[:8] + "/eu-west-1/ecs/aws4_request"
-	key := mac(mac(mac(mac([]byte("AWS4"+secret), date[:8]), "eu-west-1"), "ecs"), "aws4_request")
+	key := mac(mac(mac(mac([]byte("AWS4hush"), date[:8]), "eu-west-1"), "ecs"), "aws4_request")
 	return hex.EncodeToString(mac(key, "AWS4-HMAC-SHA256\n"+date+"\n"+scope+"\n"+hash(canonical)))
 }
 
@@ -70,7 +70,7 @@ func check(t *testing.T, method, target string, header http.Header, payload stri
 	if m == nil {
 		t.Fatalf("Authorization is %q", header.Get("Authorization"))
 	}
-	if want := signature(t, "hush", method, u, header, strings.Split(m[1], ";"), payload); m[2] != want {
+	if want := signature(t, &http.Request{Method: method, URL: u, Header: header}, strings.Split(m[1], ";"), payload); m[2] != want {
 		t.Errorf("signature of %s is %s, want %s", target, m[2], want)
 	}
 	return m[1]

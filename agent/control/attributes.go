@@ -46,41 +46,46 @@ const (
 	logDriver  = amazon + "logging-driver."
 )
 
+// advertised is an attribute and the condition for it.
+type advertised struct {
+	name string
+	when func(Features) bool
+}
+
 // capabilities is the table of what is advertised when. The API versions stand
 // for features of the daemon that ECS knows by these names only; task
 // definitions ask for several of them, so the whole list is always sent
 // (spec/control-plane.md §2.2, §2.4).
-var capabilities = []struct {
-	name string
-	when func(Features) bool
-}{
-	{remoteAPI + "1.17", always},
-	{remoteAPI + "1.18", always},
-	{remoteAPI + "1.19", always},
-	{remoteAPI + "1.20", always},
-	{remoteAPI + "1.21", always},
-	{remoteAPI + "1.22", always},
-	{remoteAPI + "1.23", always},
-	{remoteAPI + "1.24", always},
-	{remoteAPI + "1.25", always},
-	{remoteAPI + "1.28", always},
-	{remoteAPI + "1.29", always},
-	{remoteAPI + "1.30", always},
-	{remoteAPI + "1.32", always},
-	{capability + "full-sync", always},
-	{amazon + "privileged-container", func(f Features) bool { return f.Privileged }},
-	{amazon + "selinux", func(f Features) bool { return f.SELinux }},
-	{amazon + "apparmor", func(f Features) bool { return f.AppArmor }},
-	{amazon + "task-iam-role", func(f Features) bool { return f.TaskRoles }},
-	{amazon + "task-iam-role-network-host", func(f Features) bool { return f.TaskRolesHost }},
-	{capability + "container-ordering", func(f Features) bool { return f.ContainerOrdering }},
-	{capability + "container-health-check", func(f Features) bool { return f.HealthChecks }},
-	{capability + "container-restart-policy", func(f Features) bool { return f.RestartPolicy }},
-	{capability + "network.container-port-range", func(f Features) bool { return f.PortRanges }},
-	{capability + "pid-ipc-namespace-sharing", func(f Features) bool { return f.SharedNamespaces }},
-	{capability + "task-cpu-mem-limit", func(f Features) bool { return f.TaskLimits }},
-	{capability + "increased-task-cpu-limit", func(f Features) bool { return f.TaskLimits }},
-	{capability + "external", func(f Features) bool { return f.External }},
+func capabilities() []advertised {
+	return []advertised{
+		{remoteAPI + "1.17", always},
+		{remoteAPI + "1.18", always},
+		{remoteAPI + "1.19", always},
+		{remoteAPI + "1.20", always},
+		{remoteAPI + "1.21", always},
+		{remoteAPI + "1.22", always},
+		{remoteAPI + "1.23", always},
+		{remoteAPI + "1.24", always},
+		{remoteAPI + "1.25", always},
+		{remoteAPI + "1.28", always},
+		{remoteAPI + "1.29", always},
+		{remoteAPI + "1.30", always},
+		{remoteAPI + "1.32", always},
+		{capability + "full-sync", always},
+		{amazon + "privileged-container", func(f Features) bool { return f.Privileged }},
+		{amazon + "selinux", func(f Features) bool { return f.SELinux }},
+		{amazon + "apparmor", func(f Features) bool { return f.AppArmor }},
+		{amazon + "task-iam-role", func(f Features) bool { return f.TaskRoles }},
+		{amazon + "task-iam-role-network-host", func(f Features) bool { return f.TaskRolesHost }},
+		{capability + "container-ordering", func(f Features) bool { return f.ContainerOrdering }},
+		{capability + "container-health-check", func(f Features) bool { return f.HealthChecks }},
+		{capability + "container-restart-policy", func(f Features) bool { return f.RestartPolicy }},
+		{capability + "network.container-port-range", func(f Features) bool { return f.PortRanges }},
+		{capability + "pid-ipc-namespace-sharing", func(f Features) bool { return f.SharedNamespaces }},
+		{capability + "task-cpu-mem-limit", func(f Features) bool { return f.TaskLimits }},
+		{capability + "increased-task-cpu-limit", func(f Features) bool { return f.TaskLimits }},
+		{capability + "external", func(f Features) bool { return f.External }},
+	}
 }
 
 func always(Features) bool { return true }
@@ -94,7 +99,7 @@ func (h *Host) attributes(first bool) []ecs.Attribute {
 			out = append(out, ecs.Attribute{Name: name, Value: h.CustomAttributes[name]})
 		}
 	}
-	for _, c := range capabilities {
+	for _, c := range capabilities() {
 		if c.when(h.Features) {
 			out = append(out, ecs.Attribute{Name: c.name})
 		}

@@ -18,8 +18,8 @@ func (b *builder) ports(out *task.Container, c *wire.Container, _ documents, pat
 	}
 	for i, p := range c.PortMappings {
 		m := task.PortMapping{
-			ContainerPort: uint16(p.ContainerPort), ContainerPortEnd: uint16(p.ContainerPort), //nolint:gosec // Validate checked both.
-			HostPort: uint16(p.HostPort), Protocol: p.Protocol, //nolint:gosec // Validate checked it.
+			ContainerPort: uint16(p.ContainerPort), ContainerPortEnd: uint16(p.ContainerPort),
+			HostPort: uint16(p.HostPort), Protocol: p.Protocol,
 		}
 		if m.Protocol == "" {
 			m.Protocol = "tcp"

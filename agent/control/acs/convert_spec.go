@@ -109,8 +109,12 @@ func limits(host *wire.HostConfig, path string) (container.Limits, error) {
 		name  string
 		value int64
 	}{
-		{"CpuShares", host.CPUShares}, {"Memory", host.Memory}, {"MemoryReservation", host.MemoryReservation},
-		{"ShmSize", host.ShmSize}, {"CpuPeriod", host.CPUPeriod}, {"NanoCpus", host.NanoCPUs},
+		{"CpuShares", host.CPUShares},
+		{"Memory", host.Memory},
+		{"MemoryReservation", host.MemoryReservation},
+		{"ShmSize", host.ShmSize},
+		{"CpuPeriod", host.CPUPeriod},
+		{"NanoCpus", host.NanoCPUs},
 	} {
 		if n.value < 0 {
 			return container.Limits{}, field(path+"."+n.name, "%d is negative", n.value)

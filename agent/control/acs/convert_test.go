@@ -29,8 +29,6 @@ func readTask(t *testing.T, text string) *wire.Task {
 	return out
 }
 
-func ptr[T any](v T) *T { return &v }
-
 // TestConvertEverything converts a task that uses every member there is.
 func TestConvertEverything(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join("testdata", "everything.json"))
@@ -72,8 +70,8 @@ func TestConvertEverything(t *testing.T) {
 						Terminal: true, Init: true, StopSignal: "SIGQUIT",
 					},
 					Limits: container.Limits{
-						CPUShares: 2, Memory: 4 << 20, MemoryReservation: 128 << 20, MemorySwap: 256 << 20, Swappiness: ptr(uint64(60)),
-						Pids: 100, ShmSize: 1 << 20, OOMScoreAdj: ptr(10), CPUPeriod: 100_000, CPUQuota: 50_000, CPUSet: "0-1",
+						CPUShares: 2, Memory: 4 << 20, MemoryReservation: 128 << 20, MemorySwap: 256 << 20, Swappiness: new(uint64(60)),
+						Pids: 100, ShmSize: 1 << 20, OOMScoreAdj: new(10), CPUPeriod: 100_000, CPUQuota: 50_000, CPUSet: "0-1",
 						Ulimits: []container.Ulimit{{Name: "nofile", Soft: 1024, Hard: 2048}, {Name: "core", Soft: -1, Hard: -1}},
 					},
 					Rights: container.Rights{

@@ -12,8 +12,8 @@ import (
 func TestLadder(t *testing.T) {
 	l := backoff.Ladder{First: time.Second, Last: 5 * time.Second, Factor: 2, Jitter: 0.2}
 	for range 2 {
-		for _, want := range []time.Duration{1, 2, 4, 5, 5} {
-			want *= time.Second
+		for _, n := range []int{1, 2, 4, 5, 5} {
+			want := time.Duration(n) * time.Second
 			if got := l.Next(); got < want || got >= want+want/5 {
 				t.Errorf("got %v, want %v to %v", got, want, want+want/5)
 			}

@@ -73,6 +73,8 @@ type Config struct {
 	Refusal func(body []byte) error
 	// Proxy is as in http.Transport; nil connects directly.
 	Proxy func(*http.Request) (*url.URL, error)
+	// DialContext replaces the dialling of TCP, for services that are elsewhere.
+	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
 	// CloseWhenIdle ends an idle session with a close frame instead of cutting
 	// it off.
 	CloseWhenIdle bool
@@ -97,6 +99,9 @@ func Dial(ctx context.Context, cfg Config) (*Session, error) {
 	if cfg.Activity == 0 {
 		cfg.Activity = activity
 	}
+	if cfg.DialContext == nil {
+		cfg.DialContext = (&net.Dialer{Timeout: dialTimeout}).DialContext
+	}
 	ctx, cancel := context.WithTimeoutCause(ctx, dialTimeout+handshakeTimeout, errors.New("the handshake took too long"))
 	defer cancel()
 	header := http.Header{}
@@ -110,11 +115,12 @@ func Dial(ctx context.Context, cfg Config) (*Session, error) {
 	header.Set("User-Agent", "") // none of our own
 	transport := &http.Transport{
 		Proxy:                 cfg.Proxy,
-		DialContext:           (&net.Dialer{Timeout: dialTimeout}).DialContext,
+		DialContext:           cfg.DialContext,
 		TLSHandshakeTimeout:   handshakeTimeout,
 		ResponseHeaderTimeout: handshakeTimeout,
 		DisableKeepAlives:     true, // a refused upgrade leaves nothing behind
 	}
+	//nolint:bodyclose // The library closes it.
 	conn, response, err := websocket.Dial(ctx, cfg.URL, &websocket.DialOptions{
 		HTTPClient:      &http.Client{Transport: transport},
 		HTTPHeader:      header,
@@ -140,7 +146,7 @@ func refusal(cfg Config, response *http.Response, err error) error {
 		return fmt.Errorf("cannot connect: %w", err)
 	}
 	// The library has read the first 1024 bytes and closed the rest.
-	body, _ := io.ReadAll(io.LimitReader(response.Body, 1024)) //nolint:errcheck // It is in memory.
+	body, _ := io.ReadAll(io.LimitReader(response.Body, 1024))
 	if cfg.Refusal != nil {
 		if refused := cfg.Refusal(body); refused != nil {
 			return fmt.Errorf("cannot connect: %w", refused)

@@ -61,50 +61,7 @@ func TestPong(t *testing.T) {
 			t.Errorf("no pong: %v", err)
 		}
 	})
-	run(t, ws.Config{URL: url}, nil)
-}
-
-// TestIdle: a session without activity ends, whatever else is received.
-func TestIdle(t *testing.T) {
-	for _, polite := range []bool{false, true} {
-		url := wstest.Serve(t, func(_ int, c *wstest.Conn) {
-			c.Send("noise")
-			code, _ := c.Closed()
-			if want := map[bool]int{false: 1006, true: 1000}[polite]; code != want {
-				t.Errorf("idle session was closed with %d, want %d", code, want)
-			}
-		})
-		received := 0
-		end := run(t, ws.Config{URL: url, Activity: 20 * time.Millisecond, CloseWhenIdle: polite}, func(*ws.Session, string) { received++ })
-		if !errors.Is(end, ws.ErrIdle) || received != 1 {
-			t.Errorf("session ended with %v after %d frames", end, received)
-		}
-	}
-}
-
-func TestActiveKeepsTheSession(t *testing.T) {
-	const frames, activity = 20, 100 * time.Millisecond
-	url := wstest.Serve(t, func(_ int, c *wstest.Conn) {
-		for range frames {
-			c.Send("alive")
-			backoff.Wait(context.Background(), activity/5)
-		}
-		c.Close(1000, "")
-	})
-	start := time.Now()
-	end := run(t, ws.Config{URL: url, Activity: activity}, func(s *ws.Session, _ string) { s.Active() })
-	if errors.Is(end, ws.ErrIdle) || time.Since(start) < 3*activity {
-		t.Errorf("session ended with %v after %v", end, time.Since(start))
-	}
-}
-
-func TestLifetime(t *testing.T) {
-	url := wstest.Serve(t, func(_ int, c *wstest.Conn) {
-		if code, reason := c.Closed(); code != 1000 || reason != "ConnectionExpired: Reconnect to continue" {
-			t.Errorf("session was closed with %d %q", code, reason)
-		}
-	})
-	if end := run(t, ws.Config{URL: url, Lifetime: 10 * time.Millisecond}, nil); !errors.Is(end, ws.ErrExpired) {
+	if end := run(t, ws.Config{URL: url}, nil); !ws.Orderly(end) {
 		t.Errorf("session ended with %v", end)
 	}
 }

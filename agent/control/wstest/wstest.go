@@ -34,9 +34,15 @@ type Script func(n int, c *Conn)
 // test waits for the scripts to end.
 func Serve(t testing.TB, script Script) string {
 	t.Helper()
+	return ServeHTTP(t, handler(t, script))
+}
+
+// handler plays script for each upgrade.
+func handler(t testing.TB, script Script) http.Handler {
+	t.Helper()
 	var mu sync.Mutex // guards n
 	n := 0
-	return ServeHTTP(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		conn, err := websocket.Accept(w, r, nil)
 		if err != nil {
 			t.Errorf("cannot accept: %v", err)
@@ -49,7 +55,7 @@ func Serve(t testing.TB, script Script) string {
 		n++
 		mu.Unlock()
 		script(mine, &Conn{Request: r, t: t, conn: conn})
-	}))
+	})
 }
 
 // ServeHTTP is an HTTP server on loopback that ends with the test.
@@ -91,10 +97,21 @@ func (c *Conn) Expect(frame string) {
 	}
 }
 
+// TrySend is Send that answers false, and leaves the test alone, when the
+// connection is gone.
+func (c *Conn) TrySend(frame string) bool {
+	ctx, cancel := context.WithTimeoutCause(context.Background(), patience, nil)
+	defer cancel()
+	return c.conn.Write(ctx, websocket.MessageText, []byte(frame)) == nil
+}
+
 // Closed waits until the agent closes and answers code and reason; 1006 without
 // a close frame.
-func (c *Conn) Closed() (code int, reason string) {
-	ctx, cancel := context.WithTimeoutCause(context.Background(), patience, nil)
+func (c *Conn) Closed() (code int, reason string) { return c.ClosedWithin(patience) }
+
+// ClosedWithin is Closed with a patience of its own.
+func (c *Conn) ClosedWithin(d time.Duration) (code int, reason string) {
+	ctx, cancel := context.WithTimeoutCause(context.Background(), d, nil)
 	defer cancel()
 	for {
 		_, frame, err := c.conn.Read(ctx)

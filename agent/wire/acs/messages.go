@@ -51,15 +51,12 @@ func (e *Exception) Error() string { return e.Kind + ": " + e.Message }
 // the first 1024 bytes: either an ordinary frame or {"<kind>":"text"}. It
 // answers nil when the body is neither.
 func DecodeRefusal(body []byte) *Exception {
-	if m, err := Decode(body); err == nil {
-		if e, ok := m.(*Exception); ok {
-			return e
-		}
+	m, _ := Decode(body)
+	if e, ok := m.(*Exception); ok {
+		return e
 	}
 	var flat map[string]json.RawMessage
-	if json.Unmarshal(body, &flat) != nil {
-		return nil
-	}
+	_ = json.Unmarshal(body, &flat) // What is no object has no members.
 	for _, kind := range []string{
 		InactiveInstanceException, InvalidInstanceException, InvalidClusterException,
 		AccessDeniedException, BadRequestException, ServerException,
