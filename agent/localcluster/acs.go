@@ -220,7 +220,7 @@ func (a *acsSession) send(ctx context.Context, m acs.Message) error {
 	}
 	a.server.telemetry.frame(Frame{Channel: "acs", Instance: a.who.instanceARN, Text: string(text)})
 	if payload, ok := m.(*acs.PayloadMessage); ok {
-		a.server.timings.sent(payload)
+		a.server.milestones.sent(payload)
 	}
 	return send(ctx, a.conn, text)
 }

@@ -29,7 +29,7 @@ type Server struct {
 	verifier   *verifier
 	hub        *hub
 	telemetry  *telemetry
-	timings    *timings
+	milestones *milestones
 	faults     *faults
 	registry   http.Handler
 	operations map[string]operation
@@ -44,7 +44,7 @@ func New(conf Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		conf: conf, log: conf.Log, hub: newHub(), telemetry: newTelemetry(), timings: newTimings(), faults: &faults{}, operations: operations(),
+		conf: conf, log: conf.Log, hub: newHub(), telemetry: newTelemetry(), milestones: newMilestones(), faults: &faults{}, operations: operations(),
 		vault: newVault(conf.AccessKey, conf.SecretKey, conf.Timing.Credentials),
 	}
 	s.verifier = &verifier{region: conf.Region, signer: v4.NewSigner(), secret: s.vault.secret}
@@ -124,7 +124,7 @@ func (s *Server) handler() http.Handler {
 	mux.HandleFunc("GET /_berth/health", s.serveHealth)
 	mux.HandleFunc("GET /_berth/metrics", s.serveMetrics)
 	mux.HandleFunc("GET /_berth/frames", s.serveFrames)
-	mux.HandleFunc("GET /_berth/timings", s.serveTimings)
+	mux.HandleFunc("GET /_berth/milestones", s.serveMilestones)
 	mux.HandleFunc("GET /_berth/faults", s.serveFaults)
 	mux.HandleFunc("POST /_berth/faults", s.serveFaults)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
