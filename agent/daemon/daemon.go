@@ -73,10 +73,13 @@ func (a *agent) run(ctx context.Context) (err error) {
 	if err := a.settle(ctx); err != nil {
 		return err
 	}
-	if a.host, err = openHost(ctx, &a.options, a.log); err != nil {
+	if a.host, err = openHost(&a.options, a.log); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, a.host.close()) }()
+	if err := a.host.network.Ensure(ctx); err != nil {
+		return err
+	}
 	if err := a.recognise(ctx); err != nil {
 		return err
 	}

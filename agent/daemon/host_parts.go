@@ -37,8 +37,9 @@ type host struct {
 	ports   *ports.Table
 }
 
-// openHost builds the host's parts. What it opened is closed when it fails.
-func openHost(ctx context.Context, o *Options, log *zap.Logger) (h *host, err error) {
+// openHost builds the host's parts, without changing the host's network. What it
+// opened is closed when it fails.
+func openHost(o *Options, log *zap.Logger) (h *host, err error) {
 	c := &o.Config
 	h = &host{}
 	defer func() {
@@ -76,7 +77,7 @@ func openHost(ctx context.Context, o *Options, log *zap.Logger) (h *host, err er
 	}); err != nil {
 		return h, err
 	}
-	if err := h.openNetwork(ctx, c, log); err != nil {
+	if err := h.openNetwork(c, log); err != nil {
 		return h, err
 	}
 	h.logs = logs.NewClient(logs.ClientConfig{
@@ -86,8 +87,8 @@ func openHost(ctx context.Context, o *Options, log *zap.Logger) (h *host, err er
 	return h, nil
 }
 
-// openNetwork makes the bridge and the tables, and the pools beside them.
-func (h *host) openNetwork(ctx context.Context, c *config.Config, log *zap.Logger) error {
+// openNetwork opens the network, and the pools beside it.
+func (h *host) openNetwork(c *config.Config, log *zap.Logger) error {
 	pool, err := poolOf(c)
 	if err != nil {
 		return err
@@ -100,9 +101,6 @@ func (h *host) openNetwork(ctx context.Context, c *config.Config, log *zap.Logge
 		Pool: pool, Bridge: c.Network.Bridge, Table: table, BlockIMDS: c.Network.BlockIMDS,
 		NetNSDir: filepath.Join(c.Paths.Run, "netns"), FilesDir: filepath.Join(c.Paths.Run, "net"), Log: log.Named("network"),
 	}); err != nil {
-		return err
-	}
-	if err := h.network.Ensure(ctx); err != nil {
 		return err
 	}
 	if h.leases, err = ipam.New(pool); err != nil {
