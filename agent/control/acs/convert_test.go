@@ -188,6 +188,13 @@ func TestSmallThings(t *testing.T) {
 	if c := first(strings.Replace(one(`"portMappings":[{"containerPort":80}],"links":["nobody"]`), `"desiredStatus"`, `"networkMode":"host","desiredStatus"`, 1)); len(c.Ports) != 0 || len(c.Links) != 0 {
 		t.Errorf("host mode publishes %v and links %v", c.Ports, c.Links)
 	}
+	mounts := first(hostConfig(`{"Mounts":[{"Type":"bind","Source":"/a","Target":"/b","ReadOnly":true},{"Type":"tmpfs","Target":"/c"}]}`)).Spec.Mounts
+	if diff := cmp.Diff([]container.Mount{
+		{Type: "bind", Source: "/a", Destination: "/b", Options: []string{"rbind", "rprivate", "ro"}},
+		{Type: "tmpfs", Source: "tmpfs", Destination: "/c", Options: []string{"noexec", "nosuid", "nodev"}},
+	}, mounts); diff != "" {
+		t.Error(diff)
+	}
 	d, err := Conversion{}.Convert(readTask(t, hostConfig(`{"NetworkMode":"none"}`)), "t")
 	if err != nil || d.Network != task.NetworkNone {
 		t.Errorf("network mode of the document is %q, %v", d.Network, err)
@@ -234,6 +241,12 @@ func TestConvertErrors(t *testing.T) {
 		{hostConfig(`{"SecurityOpt":["seccomp=/etc/p"]}`), `tasks[1].containers[0].dockerConfig.hostConfig.SecurityOpt[0]: "/etc/p" is neither unconfined nor a profile in JSON`},
 		{hostConfig(`{"Runtime":"nvidia"}`), "tasks[1].containers[0].dockerConfig.hostConfig.Runtime: the runtime nvidia" + unsupported},
 		{hostConfig(`{"Binds":["name:/x"]}`), `tasks[1].containers[0].dockerConfig.hostConfig.Binds[0]: "name:/x" is not /source:/destination`},
+		{hostConfig(`{"Binds":["/a:/b:ro,odd"]}`), `tasks[1].containers[0].dockerConfig.hostConfig.Binds[0]: "odd" is not an option of a bind mount`},
+		{hostConfig(`{"Mounts":[{"Type":"bind","Source":"/a","Target":"b"}]}`), `tasks[1].containers[0].dockerConfig.hostConfig.Mounts[0].Target: "b" is not an absolute path`},
+		{hostConfig(`{"Mounts":[{"Type":"volume","Source":"a","Target":"/b"}]}`), `tasks[1].containers[0].dockerConfig.hostConfig.Mounts[0]: a mount of type "volume" from "a"` + unsupported},
+		{hostConfig(`{"Devices":[{"PathInContainer":"/dev/x"}]}`), "tasks[1].containers[0].dockerConfig.hostConfig.Devices[0].PathOnHost: is missing"},
+		{hostConfig(`{"IpcMode":"container:x"}`), "tasks[1].containers[0].dockerConfig.hostConfig.IpcMode: the mode container:x" + unsupported},
+		{hostConfig(`{"MemorySwappiness":101}`), "tasks[1].containers[0].dockerConfig.hostConfig.MemorySwappiness: 101 is more than 100"},
 		{hostConfig(`{"Tmpfs":{"x":""}}`), `tasks[1].containers[0].dockerConfig.hostConfig.Tmpfs: "x" is not an absolute path`},
 		{hostConfig(`{"ExtraHosts":["db"]}`), `tasks[1].containers[0].dockerConfig.hostConfig.ExtraHosts[0]: "db" is not name:address`},
 		{hostConfig(`{"Memory":-5}`), "tasks[1].containers[0].dockerConfig.hostConfig.Memory: -5 is negative"},

@@ -12,6 +12,9 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest"
 
 	"github.com/berthd/berth/agent/control/wstest"
 	"github.com/berthd/berth/agent/health"
@@ -177,6 +180,13 @@ func TestStatusFollowsHeartbeats(t *testing.T) {
 func TestSession(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	var target string
+	said := make(chan string, 10)
+	log := zaptest.NewLogger(t, zaptest.WrapOptions(zap.Hooks(func(e zapcore.Entry) error {
+		if e.Message != "TCS session is up" {
+			said <- e.Message
+		}
+		return nil
+	})))
 	url := wstest.Serve(t, func(_ int, c *wstest.Conn) {
 		defer cancel(nil)
 		const query = "agentHash=0f1e&agentVersion=1.105.1&cluster=blue&containerInstance=arn%3Ainstance"
@@ -194,9 +204,15 @@ func TestSession(t *testing.T) {
 		c.Send(`{"type":"AckPublishMetric","message":{"message":"ok"}}`)
 		c.Send(`{"type":"ServerException","message":{"message":"ouch"}}`)
 		c.Send(`{"type":"Future"}`)
+		c.Send(`{"type":"StopTelemetrySessionMessage","message":{"message":"bye"}}`)
+		for _, want := range []string{"TCS reports an exception", "TCS message cannot be read", "TCS is going to stop the session"} {
+			if got := <-said; got != want {
+				t.Errorf("the agent said %q, want %q", got, want)
+			}
+		}
 	})
 	err := client(Config{
-		AgentVersion: "1.105.1", AgentHash: "0f1e",
+		AgentVersion: "1.105.1", AgentHash: "0f1e", Log: log,
 		Endpoint: func(context.Context) (string, error) { return url + "/", nil },
 		SignUpgrade: func(_ context.Context, u string) (http.Header, error) {
 			target = u
