@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"strings"
 	"sync"
@@ -32,6 +33,7 @@ var (
 // time, because its network may only be coming up.
 const (
 	dialTimeout  = time.Second
+	knockTimeout = 500 * time.Millisecond
 	probeTimeout = 2 * time.Second
 	fetchTimeout = 30 * time.Second
 	retryFirst   = 100 * time.Millisecond
@@ -100,24 +102,30 @@ func NewMetadata(cfg MetadataConfig) *Metadata {
 }
 
 // Available says whether there is a metadata service. The first call finds out;
-// a host that does not look like EC2 gives up after two seconds.
+// a host that does not look like EC2 and cannot connect gives up after
+// half a second.
 func (m *Metadata) Available(ctx context.Context) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.state != unknown {
 		return m.state == present
 	}
+	var err error
 	limit := probeTimeout
 	if m.looksLikeEC2() {
 		limit = fetchTimeout
+	} else {
+		err = m.knock(ctx)
 	}
-	_, err := m.retry(ctx, limit, func(ctx context.Context) (string, error) {
-		id, err := m.metadata(ctx, "instance-id")
-		if errors.Is(err, ErrNotSet) {
-			return "", nil // somebody answers
-		}
-		return id, err
-	})
+	if err == nil {
+		_, err = m.retry(ctx, limit, func(ctx context.Context) (string, error) {
+			id, err := m.metadata(ctx, "instance-id")
+			if errors.Is(err, ErrNotSet) {
+				return "", nil // somebody answers
+			}
+			return id, err
+		})
+	}
 	switch {
 	case err == nil:
 		m.state = present
@@ -128,6 +136,26 @@ func (m *Metadata) Available(ctx context.Context) bool {
 		m.cfg.Log.Info("no instance metadata service; going on with the settings given", zap.Error(err))
 	}
 	return m.state == present
+}
+
+// knock connects to the service, once and not for long: a host that does not
+// look like EC2 must not wait for what is most likely not there.
+func (m *Metadata) knock(ctx context.Context) error {
+	address := "169.254.169.254:80"
+	if m.cfg.Endpoint != "" {
+		u, err := url.Parse(m.cfg.Endpoint)
+		if err != nil {
+			return fmt.Errorf("cannot read AWS_EC2_METADATA_SERVICE_ENDPOINT: %w", err)
+		}
+		if address = u.Host; u.Port() == "" {
+			address = net.JoinHostPort(u.Hostname(), "80")
+		}
+	}
+	conn, err := (&net.Dialer{Timeout: knockTimeout}).DialContext(ctx, "tcp", address)
+	if err != nil {
+		return fmt.Errorf("cannot reach instance metadata: %w", err)
+	}
+	return conn.Close()
 }
 
 // looksLikeEC2 reads what the hardware says of itself.

@@ -15,7 +15,7 @@ import (
 
 func (a *app) logd() *cobra.Command {
 	var conf logs.ServerConfig
-	var level string
+	var file, level string
 	cmd := &cobra.Command{
 		Use:   "logd",
 		Short: "Carry the containers' output to their log drivers (berth-logs.service runs it)",
@@ -25,6 +25,21 @@ one by itself.`,
 		Args:   args(0, 0),
 		Hidden: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, _, err := config.Load(config.Options{File: file, Environ: a.env})
+			if err != nil {
+				return Terminal(err)
+			}
+			for _, d := range []struct {
+				value *string
+				is    string
+			}{
+				{&conf.Socket, c.Paths.LogSocket}, {&conf.Dir, filepath.Join(c.Paths.Run, "logs")},
+				{&conf.DataDir, filepath.Join(c.Paths.Data, "logs")}, {&level, c.Agent.LogLevel},
+			} {
+				if *d.value == "" {
+					*d.value = d.is
+				}
+			}
 			log, err := newLogger(a.Err, level, "logfmt")
 			if err != nil {
 				return err
@@ -46,11 +61,12 @@ one by itself.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&conf.Socket, "log-socket", config.DefaultLogSocket, "`path` of the log process's socket")
-	f.StringVar(&conf.Dir, "dir", filepath.Join(config.DefaultRunDir, "logs"), "`directory` of the containers' pipes")
-	f.StringVar(&conf.DataDir, "data", filepath.Join(config.DefaultDataDir, "logs"), "`directory` of the log files")
+	f.StringVar(&file, "config", "", "`path` of the settings file (default "+config.DefaultFile+")")
+	f.StringVar(&conf.Socket, "log-socket", "", "`path` of the log process's socket (default: as the settings say)")
+	f.StringVar(&conf.Dir, "dir", "", "`directory` of the containers' pipes (default: as the settings say)")
+	f.StringVar(&conf.DataDir, "data", "", "`directory` of the log files (default: as the settings say)")
 	f.DurationVar(&conf.IdleExit, "idle-exit", 0, "end after so long without a container or an agent; 0 never does")
-	f.StringVar(&level, "log-level", "info", "crit, error, warn, info or debug")
+	f.StringVar(&level, "log-level", "", "crit, error, warn, info or debug (default: as the settings say)")
 	return cmd
 }
 

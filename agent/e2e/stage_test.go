@@ -77,7 +77,7 @@ func newStage(e *testscript.Env, binary, containerd string) (*stage, error) {
 	for k, v := range map[string]string{
 		"PATH": bin + ":" + e.Getenv("PATH"), "HOME": s.work, "RUN": s.run,
 		"AWS_ACCESS_KEY_ID": "berth", "AWS_SECRET_ACCESS_KEY": "local-secret", "AWS_DEFAULT_REGION": "eu-west-1",
-		"AWS_EC2_METADATA_DISABLED": "true", "AWS_PAGER": "", "AWS_RETRY_MODE": "standard",
+		"AWS_PAGER": "", "AWS_RETRY_MODE": "standard",
 		"ECS_CLUSTER": "story", "ECS_BACKEND_HOST": endpoint, "ECS_DATADIR": filepath.Join(s.work, "data"),
 		"ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION": "2s",
 		"BERTH_RUN_DIR":                         s.run, "BERTH_CONTAINERD_ADDRESS": containerd, "BERTH_CONTAINERD_NAMESPACE": s.name,
@@ -92,6 +92,9 @@ func newStage(e *testscript.Env, binary, containerd string) (*stage, error) {
 // strike removes everything of a story from the host.
 func (s *stage) strike(t *testing.T) {
 	t.Helper()
+	if t.Failed() {
+		s.lastWords(t)
+	}
 	ctx, cancel := context.WithTimeoutCause(context.Background(), time.Minute, errors.New("cleaning up takes too long"))
 	defer cancel()
 	// The agent first: it would put back what is removed.
@@ -116,6 +119,19 @@ func (s *stage) strike(t *testing.T) {
 		t.Error(err)
 	}
 	removeCgroups(s.work)
+}
+
+// lastWords shows what the programs of a failed story said.
+func (s *stage) lastWords(t *testing.T) {
+	t.Helper()
+	for _, name := range []string{"agent.log", "local.log"} {
+		data, err := os.ReadFile(filepath.Join(s.work, name))
+		if err != nil {
+			continue
+		}
+		lines := strings.Split(strings.TrimSpace(string(data)), "\n")
+		t.Logf("the end of %s:\n%s", name, strings.Join(lines[max(0, len(lines)-40):], "\n"))
+	}
 }
 
 // removeContainers removes what the story left in containerd.

@@ -16,7 +16,6 @@ import (
 	"github.com/containerd/typeurl/v2"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"go.uber.org/zap"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/berthd/berth/runtime/container"
 )
@@ -28,8 +27,9 @@ const (
 	buryTries = 60
 )
 
-// Start implements container.Runtime. The record is marked as started while
-// the OCI runtime makes the process, and always before init runs.
+// Start implements container.Runtime. The record is marked as started between
+// the making of the process and init's first instruction: a container without
+// the mark has certainly never run, whoever was killed when.
 func (r *Runtime) Start(ctx context.Context, id string) (container.Status, error) {
 	ctx = r.ns(ctx)
 	unlock, err := r.ids.lock(ctx, id)
@@ -63,10 +63,13 @@ func (r *Runtime) start(ctx context.Context, id string) (container.Status, error
 	leave := r.groups.enter(s.record.Group)
 	defer leave()
 	now := time.Now().UTC()
-	var wait errgroup.Group
-	wait.Go(func() error { return r.markStarted(ctx, id, now) })
-	wait.Go(func() error { return r.newTask(ctx, s) })
-	if err := wait.Wait(); err != nil {
+	err = r.newTask(ctx, s)
+	if err == nil {
+		// Not while the process is being made: a client that is killed then takes
+		// containerd's work down with it, and the container never ran.
+		err = r.markStarted(ctx, id, now)
+	}
+	if err != nil {
 		r.undo(ctx, s)
 		return container.Status{}, err
 	}
