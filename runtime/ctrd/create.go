@@ -232,9 +232,6 @@ func inside(root, path string) (string, error) { return fs.RootPath(root, cleanP
 
 // init is the command that runs as PID 1, nil when there is none.
 func (r *Runtime) init() []string {
-	if len(r.cfg.Init) > 0 {
-		return r.cfg.Init
-	}
 	for _, path := range []string{
 		"/usr/libexec/docker/docker-init", "/usr/bin/docker-init", "/usr/bin/tini-static",
 		"/usr/libexec/podman/catatonit", "/usr/bin/catatonit",
@@ -243,7 +240,7 @@ func (r *Runtime) init() []string {
 			return []string{path}
 		}
 	}
-	return nil
+	return r.cfg.Init
 }
 
 // apparmor is the profile of containers that name none, loaded when the first

@@ -59,10 +59,10 @@ type Config struct {
 	CgroupDriver CgroupDriver
 	// RuntimeBinary is the OCI runtime's name or path; "" is runc.
 	RuntimeBinary string
-	// Init is the command that runs as PID 1 of containers with Process.Init: a
-	// static binary and its arguments, which "--" and the container's own
-	// command follow. Empty looks for docker-init, tini and catatonit in the
-	// usual places.
+	// Init is the command that runs as PID 1 of containers with Process.Init
+	// where the host has no docker-init, tini-static or catatonit, which need
+	// less memory: a static binary and its arguments, which "--" and the
+	// container's own command follow. Package initproc is such an init.
 	Init []string
 	// Downloads and Unpacks bound how many layers of all pulls together are
 	// fetched and unpacked at once; zero is 6 and 2.
