@@ -24,7 +24,7 @@ func TestClean(t *testing.T) {
 		`failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: ` +
 			`unable to start container process: exec: "nope": executable file not found in $PATH: unknown`: `exec: "nope": executable file not found in $PATH`,
 		`rpc error: code = Unknown desc = failed to delete: no such file or directory: unknown`: `failed to delete: no such file or directory`,
-		`task abc: not found`:                 `task abc`,
+		`task abc: not found`:                 `task abc: not found`,
 		`not found`:                           `not found`,
 		`open /x: permission denied and more`: `open /x: permission denied and more`,
 	} {
