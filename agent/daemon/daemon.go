@@ -204,6 +204,7 @@ func (a *agent) build(ctx context.Context) ([]part, error) {
 		return nil, err
 	}
 	a.sessions = newSessions(a)
+	a.observer.ended = a.sessions.ended
 	parts := []part{
 		{"the log process's client", a.host.logs.Keep},
 		{"the metrics sampler", measuring.run},

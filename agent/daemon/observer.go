@@ -22,6 +22,8 @@ type observer struct {
 	// cgroup and netns say where a container is measured.
 	cgroup func(task, id string) string
 	netns  func(id string) string
+	// ended is told of every view of a task that has stopped; nil is nobody.
+	ended func(t *engine.Task)
 
 	mu      sync.Mutex // guards what follows
 	tracked map[string]time.Time
@@ -32,6 +34,9 @@ var _ engine.Observer = (*observer)(nil)
 
 // Changed tracks what runs and forgets what does not.
 func (o *observer) Changed(t engine.Task) {
+	if o.ended != nil && (t.Forgotten || !t.State.StoppedAt.IsZero()) {
+		o.ended(&t)
+	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for i := range t.State.Containers {

@@ -18,6 +18,7 @@ import (
 	"github.com/berthd/berth/agent/control/ecsapi"
 	"github.com/berthd/berth/agent/control/tcs"
 	"github.com/berthd/berth/agent/credentials"
+	"github.com/berthd/berth/agent/engine"
 	"github.com/berthd/berth/agent/store"
 	"github.com/berthd/berth/agent/systemd"
 )
@@ -47,16 +48,44 @@ func newSessions(a *agent) *sessions {
 	keys := awsapi.CredentialsConfig{
 		AccessKeyID: c.AWS.AccessKeyID.Reveal(), SecretAccessKey: c.AWS.SecretAccessKey.Reveal(), SessionToken: c.AWS.SessionToken.Reveal(),
 		Profile: c.AWS.Profile, SharedFile: c.AWS.SharedCredentialsFile, External: c.External, Metadata: a.metadata,
+		RotatingProfile: c.AWS.Profile,
 	}
 	signer := awsapi.NewSigner(awsapi.NewCredentials(keys), c.Region, "ecs")
 	proxy := proxyFunc(a)
 	return &sessions{
-		agent: a, log: a.log.Named("ecs"), signer: signer, credentials: credentials.New(), proxy: proxy,
+		agent: a, log: a.log.Named("ecs"), signer: signer, credentials: expected(a), proxy: proxy,
 		api: ecsapi.New(ecsapi.Config{
 			Endpoint: ecsapi.Endpoint(c.Endpoint, c.Region, c.IPCompatibility == "ipv6"),
 			Sign:     signer.SignRequest, Version: ecsVersion, Hash: a.hash(), OSFamily: osFamily(a), Proxy: proxy,
 		}),
 		acs: control.NewLink("acs", a.board), tcs: control.NewLink("tcs", a.board),
+	}
+}
+
+// expected is an empty store of role credentials that knows which ones the
+// restored tasks had: ECS sends them again when it is connected.
+func expected(a *agent) *credentials.Store {
+	s := credentials.New()
+	for _, t := range a.engine.Tasks() {
+		d := &t.State.Definition
+		if d.RoleID != "" && t.State.StoppedAt.IsZero() {
+			s.Expect(d.ARN, credentials.Application, d.RoleID)
+		}
+		if d.ExecutionRoleID != "" {
+			s.Expect(d.ARN, credentials.Execution, d.ExecutionRoleID)
+		}
+	}
+	return s
+}
+
+// ended forgets the credentials of a task that has ended: its own role's when
+// it stops, the execution role's when nothing of it is left (spec/host.md §4).
+func (s *sessions) ended(t *engine.Task) {
+	switch arn := t.State.Definition.ARN; {
+	case t.Forgotten:
+		s.credentials.RemoveTask(arn)
+	case !t.State.StoppedAt.IsZero():
+		s.credentials.Remove(arn, credentials.Application)
 	}
 }
 

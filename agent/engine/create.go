@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -138,11 +139,12 @@ func (e *Engine) spec(ctx context.Context, d *task.Definition, c *task.Container
 	return spec, err
 }
 
+// labels are the container's own, and over them those by which the engine
+// finds it again: no task definition can forge these.
 func labels(d *task.Definition, c *task.Container) map[string]string {
-	all := map[string]string{LabelTask: d.ID, LabelTaskARN: d.ARN, LabelContainer: c.Name}
-	for k, v := range c.Spec.Labels {
-		all[k] = v
-	}
+	all := map[string]string{}
+	maps.Copy(all, c.Spec.Labels)
+	all[LabelTask], all[LabelTaskARN], all[LabelContainer] = d.ID, d.ARN, c.Name
 	return all
 }
 

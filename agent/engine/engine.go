@@ -40,6 +40,9 @@ type Engine struct {
 	tasks   map[string]*runner // by task id
 	ids     map[string]place   // by container id
 	restore map[string]*runner // restored and not yet running
+	// accepting has the tasks whose first record is being written; the channel is
+	// closed when it is.
+	accepting map[string]chan struct{}
 }
 
 // place is where a container belongs.
@@ -54,7 +57,7 @@ func New(c Config) *Engine {
 	return &Engine{
 		config: c, runtime: c.Runtime, store: c.Store, observer: c.Observer, log: c.Log,
 		admission: newAdmission(c.Capacity), starts: make(chan struct{}, c.Starts),
-		tasks: map[string]*runner{}, ids: map[string]place{}, restore: map[string]*runner{},
+		tasks: map[string]*runner{}, ids: map[string]place{}, restore: map[string]*runner{}, accepting: map[string]chan struct{}{},
 	}
 }
 
@@ -98,26 +101,50 @@ func (e *Engine) ctx() context.Context {
 }
 
 // Accept takes a task that ECS wants run. When it returns nil the task is on
-// the disk; a task that is known already is left as it is.
-func (e *Engine) Accept(_ context.Context, d task.Definition) error {
+// the disk; a task that is known already is left as it is. Many may be accepted
+// at once: they then share the disk's answer.
+func (e *Engine) Accept(ctx context.Context, d task.Definition) error {
 	e.mu.Lock()
-	defer e.mu.Unlock()
 	if e.base == nil {
+		e.mu.Unlock()
 		return errNotReady
 	}
 	if _, known := e.tasks[d.ID]; known {
+		e.mu.Unlock()
 		return nil
 	}
+	if done, under := e.accepting[d.ID]; under {
+		e.mu.Unlock()
+		select {
+		case <-done:
+			return e.Accept(ctx, d)
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	done := make(chan struct{})
+	e.accepting[d.ID] = done
+	e.mu.Unlock()
+
 	r := newRunner(e, task.New(d, time.Now(), e.config.Machine))
 	work := r.machine.Next()
-	if err := r.commit(work); err != nil {
+	err := r.commit(work)
+
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.accepting, d.ID)
+	close(done)
+	if err != nil {
 		return fmt.Errorf("cannot accept task %s: %w", d.ID, err)
+	}
+	if e.base == nil {
+		return errNotReady // It is on the disk, and the next agent begins it.
 	}
 	e.add(r)
 	r.publish()
 	e.observer.Event(Event{Time: time.Now(), Task: d.ID, What: "accepted", Detail: d.Family + ":" + d.Version})
-	ctx := e.base
-	e.work.Go(func() { r.run(ctx, work) })
+	base := e.base
+	e.work.Go(func() { r.run(base, work) })
 	return nil
 }
 
