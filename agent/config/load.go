@@ -105,6 +105,9 @@ func SocketPath() string {
 	return DefaultSocket
 }
 
+// Environ answers the environment of this process, for whoever hands it on to Load with settings of his own behind it.
+func Environ() []string { return os.Environ() }
+
 // loader carries one Load through its steps.
 type loader struct {
 	rows     []row
