@@ -6,9 +6,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
+
+	containerd "github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/core/snapshots"
 
 	"github.com/berthd/berth/runtime/container"
 	"github.com/berthd/berth/runtime/ctrd"
@@ -133,6 +137,23 @@ func TestSweep(t *testing.T) {
 	run(t, rt, registry, "kept", `sleep 3600`)
 	if removed, err := rt.Sweep(t.Context()); err != nil || len(removed) != 0 {
 		t.Errorf("Sweep = %v, %v; want nothing to remove", removed, err)
+	}
+	// What a Create leaves that is killed between root file system and record.
+	client, err := containerd.New(daemon.Address, containerd.WithDefaultNamespace("sweep"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	_, err = client.SnapshotService("overlayfs").Prepare(t.Context(), "orphan", "", snapshots.WithLabels(map[string]string{
+		"containerd.io/gc.root": "berth", "io.berth/container": "orphan",
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range [][]string{{"orphan"}, nil} {
+		if removed, err := rt.Sweep(t.Context()); err != nil || !slices.Equal(removed, want) {
+			t.Errorf("Sweep = %v, %v; want %v", removed, err, want)
+		}
 	}
 	if st := await(t, rt, "kept", func(container.Status) bool { return true }); st.Phase != container.Running {
 		t.Errorf("after Sweep: %+v", st)
