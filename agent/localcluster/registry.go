@@ -47,7 +47,7 @@ var manifestPath = regexp.MustCompile(`^/v2/.+/manifests/[^/]+$`)
 
 // newRegistry makes a registry in a directory, or in memory if there is none.
 func newRegistry(dir string, log *zap.Logger) (http.Handler, error) {
-	quiet := zap.NewStdLog(log.WithOptions(zap.IncreaseLevel(zap.WarnLevel)))
+	quiet := zap.NewStdLog(log.WithOptions(zap.IncreaseLevel(max(zap.WarnLevel, log.Level()))))
 	if dir == "" {
 		return registry.New(registry.Logger(quiet), registry.WithReferrersSupport(true)), nil
 	}
