@@ -50,8 +50,8 @@ func (o *observer) Changed(t engine.Task) {
 			continue
 		}
 		started := c.StartedAt
-		if c.LastRestartAt.After(started) {
-			started = c.LastRestartAt
+		if c.Restarts.LastAt.After(started) {
+			started = c.Restarts.LastAt
 		}
 		if was, ok := o.tracked[id]; ok && was.Equal(started) {
 			continue
@@ -68,7 +68,7 @@ func (o *observer) target(t *engine.Task, i int, started time.Time) sampler.Targ
 	target := sampler.Target{
 		Container: metrics.Container{ID: id, Name: c.Name, TaskARN: d.ARN, Family: d.Family, Revision: d.Version},
 		Cgroup:    o.cgroup(d.ID, id), Links: metrics.EthernetLinks, StartedAt: started,
-		RestartPolicy: d.Containers[i].Restart != nil, Restarts: c.Restarts,
+		RestartPolicy: d.Containers[i].Restart != nil, Restarts: c.Restarts.Count,
 	}
 	if d.Network == task.NetworkBridge {
 		target.Netns = o.netns(id)

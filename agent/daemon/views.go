@@ -58,7 +58,7 @@ func taskView(t *engine.Task) hostapi.TaskView {
 		if c.StartedAt != nil && (v.StartedAt == nil || c.StartedAt.After(*v.StartedAt)) {
 			v.StartedAt = c.StartedAt
 		}
-		v.CreatedAt = earlier(v.CreatedAt, moment(s.Containers[i].PullStartedAt))
+		v.CreatedAt = earlier(v.CreatedAt, moment(s.Containers[i].Pulling.StartedAt))
 	}
 	return v
 }
@@ -83,7 +83,7 @@ func containerView(t *engine.Task, s *task.ContainerState, d *task.Container) ho
 		c.Health = string(s.Health)
 	}
 	if d.Restart != nil {
-		c.RestartCount = &s.Restarts
+		c.RestartCount = &s.Restarts.Count
 	}
 	switch {
 	case s.Exit != nil && s.Exit.Known:

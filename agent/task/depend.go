@@ -26,7 +26,7 @@ func CheckDependencies(d Definition) error {
 		}
 	}
 	if len(resolved) < len(d.Containers) {
-		return errors.New("Task dependencies cannot be resolved, taskArn: " + d.ARN) //nolint:staticcheck // The text is what ECS shows.
+		return errors.New("Task dependencies cannot be resolved, taskArn: " + d.ARN) // The text is what ECS shows.
 	}
 	return nil
 }

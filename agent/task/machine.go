@@ -173,8 +173,8 @@ func (m *Machine) applyPull(f Fact) {
 			c.Digest, c.DigestByAgent = f.Digest, f.ByAgent
 		}
 	case PullBegan:
-		if c := m.find(f.Container); c != nil && c.PullStartedAt.IsZero() {
-			c.PullStartedAt = f.At
+		if c := m.find(f.Container); c != nil && c.Pulling.StartedAt.IsZero() {
+			c.Pulling.StartedAt = f.At
 		}
 	case Pulled:
 		m.land(f.Container, flightPull, flightCancel)
@@ -186,7 +186,7 @@ func (m *Machine) applyPull(f Fact) {
 			c.Digest = f.Digest
 		}
 		if f.Asked {
-			c.PullStoppedAt = f.At
+			c.Pulling.StoppedAt = f.At
 		}
 		c.enter(PhasePulled)
 	case PullFailed:
@@ -195,8 +195,8 @@ func (m *Machine) applyPull(f Fact) {
 		if c == nil {
 			return
 		}
-		if !c.PullStartedAt.IsZero() {
-			c.PullStoppedAt = f.At
+		if !c.Pulling.StartedAt.IsZero() {
+			c.Pulling.StoppedAt = f.At
 		}
 		if f.Cancelled {
 			return
@@ -249,8 +249,8 @@ func (m *Machine) started(c *ContainerState, at time.Time) {
 		if m.definition(c.Name).Restart == nil || c.Exit == nil || !at.After(c.Exit.At) {
 			return
 		}
-		c.Restarts++
-		c.LastRestartAt = at
+		c.Restarts.Count++
+		c.Restarts.LastAt = at
 		c.Exit, c.EndedAt = nil, time.Time{}
 		c.Health, c.HealthSince = HealthUnknown, at
 		c.enter(PhaseRunning)
@@ -282,7 +282,7 @@ func (m *Machine) applyStop(f Fact) {
 	case StopTimedOut:
 		m.land(f.Container, flightStopAt)
 		if c := m.find(f.Container); c != nil {
-			c.StopTimedOut = true
+			c.Stopping.TimedOut = true
 		}
 	default:
 	}
@@ -295,8 +295,8 @@ func (m *Machine) signalled(f Signalled) {
 	if c == nil {
 		return
 	}
-	if c.SignalledAt.IsZero() {
-		c.SignalledAt = f.At
+	if c.Stopping.SignalledAt.IsZero() {
+		c.Stopping.SignalledAt = f.At
 	}
 	m.flights[flight{f.Container, flightTerm}] = true
 	if f.Kill {

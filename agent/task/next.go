@@ -2,6 +2,7 @@ package task
 
 import (
 	"reflect"
+	"slices"
 	"time"
 )
 
@@ -89,7 +90,7 @@ func (m *Machine) nextStop(work []Work, c *ContainerState) []Work {
 	if c.Phase != PhaseRunning || m.neededBy(c) {
 		return work
 	}
-	if c.StopTimedOut {
+	if c.Stopping.TimedOut {
 		if m.fly(c.Name, flightKill) {
 			work = append(work, Signal{c.Name, true})
 		}
@@ -98,8 +99,8 @@ func (m *Machine) nextStop(work []Work, c *ContainerState) []Work {
 	if m.fly(c.Name, flightTerm) {
 		work = append(work, Signal{c.Name, false})
 	}
-	if !c.SignalledAt.IsZero() && m.fly(c.Name, flightStopAt) {
-		work = append(work, ArmStop{c.Name, c.SignalledAt, m.stopTimeout(c.Name)})
+	if !c.Stopping.SignalledAt.IsZero() && m.fly(c.Name, flightStopAt) {
+		work = append(work, ArmStop{c.Name, c.Stopping.SignalledAt, m.stopTimeout(c.Name)})
 	}
 	return work
 }
@@ -189,14 +190,12 @@ func (m *Machine) restartable(c *ContainerState) bool {
 	if p == nil || c.Stop || c.Exit == nil || !c.Exit.Known || c.Failure.Name == "CannotStartContainerError" {
 		return false
 	}
-	for _, code := range p.IgnoredExitCodes {
-		if code == c.Exit.Code {
-			return false
-		}
+	if slices.Contains(p.IgnoredExitCodes, c.Exit.Code) {
+		return false
 	}
 	since := c.StartedAt
-	if !c.LastRestartAt.IsZero() {
-		since = c.LastRestartAt
+	if !c.Restarts.LastAt.IsZero() {
+		since = c.Restarts.LastAt
 	}
 	return c.Exit.At.Sub(since) >= p.AttemptPeriod
 }

@@ -1,6 +1,9 @@
 package task
 
-import "time"
+import (
+	"cmp"
+	"time"
+)
 
 // nextReport answers with the change to report, if there is one.
 //
@@ -21,15 +24,9 @@ func (m *Machine) nextReport(work []Work) []Work {
 			return work
 		}
 		if !due {
-			if m.fly("", flightDrain) {
-				work = append(work, ArmDrain{})
-			}
-			return work
+			return m.armDrain(work)
 		}
-		status = s.Sent
-		if status == "" {
-			status = ReportPending
-		}
+		status = cmp.Or(s.Sent, ReportPending)
 	}
 	if status == ReportStopped && s.StoppedAt.IsZero() {
 		s.StoppedAt = s.Latest
@@ -43,6 +40,14 @@ func (m *Machine) nextReport(work []Work) []Work {
 		TaskARN: s.Definition.ARN, Status: status, Reason: m.reason(status), Containers: containers,
 		PullStartedAt: m.pullStarted(), PullStoppedAt: m.pullStopped(), ExecutionStoppedAt: s.ExecutionStoppedAt,
 	}})
+}
+
+// armDrain starts the wait for more container changes, once.
+func (m *Machine) armDrain(work []Work) []Work {
+	if m.fly("", flightDrain) {
+		work = append(work, ArmDrain{})
+	}
+	return work
 }
 
 // status is the task's status as ECS sees it, spec/control-plane.md §6.1.
@@ -124,13 +129,12 @@ func (m *Machine) unsent() []ContainerChange {
 func (m *Machine) markSent(change ContainerChange) {
 	if c := m.find(change.Name); c != nil {
 		c.Sent = change.Status
-		c.SentDigest = c.SentDigest || change.ImageDigest != ""
 	}
 }
 
 // containerReason is why a container stopped, in the words that ECS shows.
 func (m *Machine) containerReason(c *ContainerState) string {
-	if c.Failure == (Failure{}) && c.Phase == PhasePending && c.PullStartedAt.IsZero() && m.state.StopRequested {
+	if c.Failure == (Failure{}) && c.Phase == PhasePending && c.Pulling.StartedAt.IsZero() && m.state.StopRequested {
 		return Failure{
 			"TaskStoppedBeforePullBeginError",
 			"Task stopped before image pull could begin for task: " + m.state.Definition.ARN,
@@ -150,7 +154,7 @@ func (m *Machine) reason(status ReportStatus) string {
 // pullStarted is when the first pull began, pullStopped when the last ended.
 func (m *Machine) pullStarted() (first time.Time) {
 	for i := range m.state.Containers {
-		at := m.state.Containers[i].PullStartedAt
+		at := m.state.Containers[i].Pulling.StartedAt
 		if !at.IsZero() && (first.IsZero() || at.Before(first)) {
 			first = at
 		}
@@ -161,11 +165,11 @@ func (m *Machine) pullStarted() (first time.Time) {
 func (m *Machine) pullStopped() (last time.Time) {
 	for i := range m.state.Containers {
 		c := &m.state.Containers[i]
-		if !c.PullStartedAt.IsZero() && c.PullStoppedAt.IsZero() {
+		if !c.Pulling.StartedAt.IsZero() && c.Pulling.StoppedAt.IsZero() {
 			return time.Time{}
 		}
-		if c.PullStoppedAt.After(last) {
-			last = c.PullStoppedAt
+		if c.Pulling.StoppedAt.After(last) {
+			last = c.Pulling.StoppedAt
 		}
 	}
 	return last

@@ -49,19 +49,36 @@ type ContainerState struct {
 	// Exit is how it ended. It is nil while running and when nobody knows.
 	Exit *container.Exit
 	// ExitCode is an exit code given without an exit (143, spec §2.3).
-	ExitCode                                         *int
-	PullStartedAt, PullStoppedAt, StartedAt, EndedAt time.Time
-	// SignalledAt is when the stop signal was first sent, StopTimedOut that the
-	// time given for it is over.
-	SignalledAt   time.Time
-	StopTimedOut  bool
-	StartTimedOut bool
-	Health        Health
-	HealthSince   time.Time
-	Restarts      int
-	LastRestartAt time.Time
-	Sent          ReportStatus
-	SentDigest    bool
+	ExitCode *int
+	Pulling  Pulling
+	// StartedAt is when it first ran; EndedAt is when it stopped, zero again once
+	// it was restarted.
+	StartedAt, EndedAt time.Time
+	StartTimedOut      bool
+	Stopping           Stopping
+	Health             Health
+	HealthSince        time.Time
+	Restarts           Restarts
+	// Sent is the highest status reported.
+	Sent ReportStatus
+}
+
+// Pulling is when the pull of a container's image began, and when it ended as
+// far as ECS is to know: an image that was here already has no end.
+type Pulling struct{ StartedAt, StoppedAt time.Time }
+
+// Stopping is how far the stop of a running container has come.
+type Stopping struct {
+	// SignalledAt is when the stop signal was first sent.
+	SignalledAt time.Time
+	// TimedOut says that the time given for it is over: SIGKILL follows.
+	TimedOut bool
+}
+
+// Restarts are those by the container's own restart policy.
+type Restarts struct {
+	Count  int
+	LastAt time.Time
 }
 
 // Phase is how far a container has come.

@@ -59,16 +59,16 @@ func (m *Machine) whyContainer(c *ContainerState, now time.Time) string {
 
 func (m *Machine) whyStopping(c *ContainerState, now time.Time) string {
 	switch {
-	case c.SignalledAt.IsZero() && m.neededBy(c):
+	case c.Stopping.SignalledAt.IsZero() && m.neededBy(c):
 		return "is to stop once the containers that depend on it have"
-	case c.SignalledAt.IsZero():
+	case c.Stopping.SignalledAt.IsZero():
 		return "is being told to stop"
-	case c.StopTimedOut:
+	case c.Stopping.TimedOut:
 		return "was given SIGKILL"
 	}
-	left := m.stopTimeout(c.Name) - now.Sub(c.SignalledAt)
+	left := m.stopTimeout(c.Name) - now.Sub(c.Stopping.SignalledAt)
 	return fmt.Sprintf("was told to stop %s ago; SIGKILL follows in %s",
-		now.Sub(c.SignalledAt).Round(time.Second), max(left, 0).Round(time.Second))
+		now.Sub(c.Stopping.SignalledAt).Round(time.Second), max(left, 0).Round(time.Second))
 }
 
 func conditionWords(c Condition) string {
