@@ -33,8 +33,10 @@ one by itself.`,
 				value *string
 				is    string
 			}{
-				{&conf.Socket, c.Paths.LogSocket}, {&conf.Dir, filepath.Join(c.Paths.Run, "logs")},
-				{&conf.DataDir, filepath.Join(c.Paths.Data, "logs")}, {&level, c.Agent.LogLevel},
+				{&conf.Socket, c.Paths.LogSocket},
+				{&conf.Dir, filepath.Join(c.Paths.Run, "logs")},
+				{&conf.DataDir, filepath.Join(c.Paths.Data, "logs")},
+				{&level, c.Agent.LogLevel},
 			} {
 				if *d.value == "" {
 					*d.value = d.is

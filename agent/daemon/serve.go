@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -65,9 +66,11 @@ func (a *agent) serveIntrospection(ctx context.Context) error {
 	bounded, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), time.Second, errStopped)
 	defer cancel()
 	err = server.Shutdown(bounded)
-	<-done
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = server.Close()
+	}
+	if ended := <-done; !errors.Is(ended, http.ErrServerClosed) {
+		err = errors.Join(err, ended)
 	}
 	return err
 }

@@ -85,7 +85,7 @@ func busyboxImage(config v1.Config) (v1.Image, error) {
 	header(&tar.Header{Name: "etc/passwd", Mode: 0o644}, []byte("root:x:0:0::/root:/bin/sh\nweb:x:1000:1000::/:/bin/sh\n"))
 	header(&tar.Header{Name: "etc/group", Mode: 0o644}, []byte("root:x:0:\nweb:x:1000:\n"))
 	header(&tar.Header{Name: "www/index.html", Mode: 0o644}, []byte("hello from berth\n"))
-	for _, tool := range strings.Fields("sh sleep echo cat ls httpd wget env id hostname mount touch seq head tail dd true false kill trap nc test ip date ps grep yes printf stat ulimit") {
+	for tool := range strings.FieldsSeq("sh sleep echo cat ls httpd wget env id hostname mount touch seq head tail dd true false kill trap nc test ip date ps grep yes printf stat ulimit") {
 		header(&tar.Header{Typeflag: tar.TypeSymlink, Name: "bin/" + tool, Linkname: "busybox", Mode: 0o777}, nil)
 	}
 	if err = errors.Join(err, w.Close()); err != nil {
@@ -134,7 +134,7 @@ func eventually(args []string) error {
 	ticker := time.NewTicker(50 * time.Millisecond)
 	defer ticker.Stop()
 	var last []byte
-	var lastErr error
+	end := "there was none"
 	for ctx.Err() == nil {
 		var errs bytes.Buffer
 		cmd := exec.CommandContext(ctx, args[2], args[3:]...)
@@ -145,14 +145,17 @@ func eventually(args []string) error {
 			return err
 		}
 		if ctx.Err() == nil {
-			last, lastErr = append(out, errs.Bytes()...), err
+			last, end = append(out, errs.Bytes()...), "it succeeded"
+			if err != nil {
+				end = err.Error()
+			}
 		}
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
 		}
 	}
-	return fmt.Errorf("not within %s: %v matches %q; the last answer was (%v):\n%s", patience, args[2:], args[1], lastErr, last)
+	return fmt.Errorf("not within %s: %v matches %q; the last answer (%s):\n%s", patience, args[2:], args[1], end, last)
 }
 
 // leftBehindMain is the program left-behind: it says what the story's agent left
@@ -178,7 +181,7 @@ func leftBehind(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer rt.Close()
+	defer func() { _ = rt.Close() }()
 	containers, err := rt.List(ctx)
 	if err != nil {
 		return nil, err

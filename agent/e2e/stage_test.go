@@ -140,7 +140,7 @@ func (s *stage) removeContainers(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer rt.Close()
+	defer func() { _ = rt.Close() }()
 	all, err := rt.List(ctx)
 	if err != nil {
 		return err
@@ -162,7 +162,7 @@ func (s *stage) killInside(t *testing.T) {
 			return
 		}
 		for _, pid := range pids {
-			_ = syscall.Kill(pid, syscall.SIGKILL) //nolint:errcheck // It may have ended by itself.
+			_ = syscall.Kill(pid, syscall.SIGKILL) // It may have ended by itself.
 		}
 		<-time.NewTimer(20 * time.Millisecond).C
 	}
@@ -196,14 +196,14 @@ func (s *stage) inside() []int {
 func removeCgroups(work string) {
 	for _, dir := range taskCgroups(work) {
 		var dirs []string
-		_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error { //nolint:errcheck // Best effort.
+		_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error { // Best effort.
 			if err == nil && d.IsDir() {
 				dirs = append(dirs, path)
 			}
 			return nil
 		})
 		for _, d := range slices.Backward(dirs) {
-			_ = os.Remove(d) //nolint:errcheck // The next run says so if it stays.
+			_ = os.Remove(d) // The next run says so if it stays.
 		}
 	}
 }

@@ -392,8 +392,10 @@ func TestLinksBecomeHosts(t *testing.T) {
 	d.Containers[0].Links = []task.Link{{Container: "db", Alias: "database"}}
 	f := files(&d, &d.Containers[0], map[string]ipam.Endpoint{"db": {ID: "db", Addresses: a}})
 	want := []task.Host{
-		{Name: "database", Address: a.IPv4.String()}, {Name: "database", Address: a.IPv6.String()},
-		{Name: "db", Address: a.IPv4.String()}, {Name: "db", Address: a.IPv6.String()},
+		{Name: "database", Address: a.IPv4.String()},
+		{Name: "database", Address: a.IPv6.String()},
+		{Name: "db", Address: a.IPv4.String()},
+		{Name: "db", Address: a.IPv6.String()},
 	}
 	if diff := cmp.Diff(want, f.Hosts); diff != "" {
 		t.Error(diff)

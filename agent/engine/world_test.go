@@ -66,9 +66,7 @@ func (a agent) do(ctx context.Context, name string, effect func() error) error {
 	a.w.mu.Lock()
 	if a.w.generation != a.generation {
 		a.w.mu.Unlock()
-		if ctx != nil {
-			<-ctx.Done()
-		}
+		<-ctx.Done()
 		return errDead
 	}
 	defer a.w.mu.Unlock()
@@ -76,11 +74,9 @@ func (a agent) do(ctx context.Context, name string, effect func() error) error {
 	a.w.effects = append(a.w.effects, name)
 	if a.w.dieAfter > 0 && len(a.w.effects) == a.w.dieAfter {
 		a.w.generation++
-		if ctx != nil {
-			a.w.mu.Unlock()
-			<-ctx.Done()
-			a.w.mu.Lock()
-		}
+		a.w.mu.Unlock()
+		<-ctx.Done()
+		a.w.mu.Lock()
 		return errDead
 	}
 	return err
@@ -200,7 +196,9 @@ func (l mortalLogs) Remove(ctx context.Context, id string) error {
 }
 
 func (s mortalStore) Commit(id string, data []byte, changes ...task.Change) error {
-	return s.do(nil, "commit", func() error {
+	ended, cancel := context.WithCancelCause(context.Background())
+	cancel(errDead) // A store that has no context answers a dead agent at once.
+	return s.do(ended, "commit", func() error {
 		if s.w.diskFull {
 			return errors.New("no space left on device")
 		}
@@ -265,7 +263,7 @@ func (w *world) start(t *testing.T, edit func(*Config)) (*Engine, func()) {
 	go func() {
 		defer close(done)
 		if e.Restore(ctx) == nil {
-			_ = e.Run(ctx) //nolint:errcheck // It ends with ctx.
+			_ = e.Run(ctx) // It ends with ctx.
 		}
 	}()
 	return e, func() {

@@ -2,7 +2,6 @@ package logs
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,7 +27,6 @@ type ring struct {
 	wake   chan struct{}
 	cancel context.CancelCauseFunc
 	done   chan struct{}
-	err    error // how the inner driver was closed; read after done
 }
 
 var _ Driver = (*ring)(nil)
@@ -170,5 +168,5 @@ func (r *ring) Close(ctx context.Context) error {
 		r.dropped.Add(int64(left))
 		r.log.Warn("queued lines dropped at the end", zap.Int("lines", left))
 	}
-	return errors.Join(r.inner.Close(ctx))
+	return r.inner.Close(ctx)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -68,9 +69,7 @@ func (c ServerConfig) withDefaults() ServerConfig {
 		c.Log = zap.NewNop()
 	}
 	drivers := builtin()
-	for name, factory := range c.Drivers {
-		drivers[name] = factory
-	}
+	maps.Copy(drivers, c.Drivers)
 	c.Drivers = drivers
 	return c
 }

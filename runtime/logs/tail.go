@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 )
 
 // startTail opens the file in which the last req.Tail lines begin, at the first
@@ -12,8 +13,8 @@ import (
 // end, so that it reads little of a long log.
 func (r *reader) startTail(names []string) error {
 	t := &tail{want: max(r.req.Tail, 0), req: r.req}
-	for i := len(names) - 1; i >= 0; i-- {
-		f, err := openLog(names[i])
+	for _, name := range slices.Backward(names) {
+		f, err := openLog(name)
 		if err != nil {
 			return err
 		}
@@ -22,7 +23,7 @@ func (r *reader) startTail(names []string) error {
 			return errors.Join(err, f.close())
 		}
 		r.close()
-		if f, err = reopen(f, names[i], offset); err != nil {
+		if f, err = reopen(f, name, offset); err != nil {
 			return err
 		}
 		r.at = f
@@ -109,9 +110,9 @@ func (t *tail) findForward(f *logFile) (int64, bool, error) {
 			last = last[1:]
 		}
 	}
-	for i := len(last) - 1; i >= 0; i-- {
-		if t.enough(last[i].text) {
-			return last[i].end, true, nil
+	for _, e := range slices.Backward(last) {
+		if t.enough(e.text) {
+			return e.end, true, nil
 		}
 	}
 	return 0, false, nil

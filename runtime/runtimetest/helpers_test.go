@@ -16,7 +16,7 @@ func TestContainerdStartsAgain(t *testing.T) {
 	c.Kill()
 	var dialer net.Dialer
 	if conn, err := dialer.DialContext(t.Context(), "unix", c.Address); err == nil {
-		conn.Close()
+		_ = conn.Close()
 		t.Fatal("a killed containerd accepts")
 	}
 	c.Start()
@@ -24,7 +24,9 @@ func TestContainerdStartsAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn.Close()
+	if err := conn.Close(); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestImagesAreServed(t *testing.T) {

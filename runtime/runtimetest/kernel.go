@@ -276,7 +276,7 @@ func testStreams(t *testing.T, b *bench) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer w.Close()
+	defer func() { _ = w.Close() }()
 	spec := b.spec(`read line; echo "$line"; echo oops >&2`)
 	spec.IO = container.IO{Stdin: in, Stdout: out, Stderr: errs}
 	id := b.start(t, spec)

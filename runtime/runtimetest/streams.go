@@ -108,7 +108,7 @@ func testEvents(t *testing.T, b *bench) {
 		}
 	}
 	cancel(errors.New("seen enough"))
-	for range events { //nolint:revive // until it is closed
+	for range events { // until it is closed
 	}
 }
 

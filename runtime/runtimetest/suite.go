@@ -113,7 +113,7 @@ func (b *bench) spec(act string) container.Spec {
 		Labels: map[string]string{ActLabel: act, "name": "web"},
 	}
 	s.Group = s.ID
-	script := ""
+	var script string
 	switch verb, arg, _ := strings.Cut(act, " "); verb {
 	case "run":
 		script = `trap 'exit 143' TERM; sleep 3600 & wait`

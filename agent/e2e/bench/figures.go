@@ -94,15 +94,15 @@ func (r *result) write(w io.Writer, asJSON bool) error {
 		encoder.SetIndent("", "  ")
 		return encoder.Encode(r)
 	}
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "FIGURE\tBERTH\tBARE\tRATIO\tGOAL\t")
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0) // It keeps what fails until Flush.
+	_, _ = fmt.Fprintln(t, "FIGURE\tBERTH\tBARE\tRATIO\tGOAL\t")
 	for i := range r.Figures {
 		f := &r.Figures[i]
 		bare, ratio := "", ""
 		if f.Bare != 0 {
 			bare, ratio = number(f.Bare, f.Unit), fmt.Sprintf("%.2f", f.ratio())
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", f.Name, number(f.Berth, f.Unit), bare, ratio, f.goal, f.verdict())
+		_, _ = fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", f.Name, number(f.Berth, f.Unit), bare, ratio, f.goal, f.verdict())
 	}
 	if err := t.Flush(); err != nil {
 		return err

@@ -65,11 +65,11 @@ func measureAll(ctx context.Context, o options, out, progress io.Writer) error {
 		begun := time.Now()
 		if err := step.do(ctx); err != nil {
 			for _, p := range b.programs {
-				fmt.Fprintf(progress, "--- %s\n%s\n", filepath.Base(p.log), p.lastWords())
+				_, _ = fmt.Fprintf(progress, "--- %s\n%s\n", filepath.Base(p.log), p.lastWords())
 			}
 			return fmt.Errorf("%s: %w", step.name, err)
 		}
-		fmt.Fprintf(progress, "%s: %.1f s\n", step.name, time.Since(begun).Seconds())
+		_, _ = fmt.Fprintf(progress, "%s: %.1f s\n", step.name, time.Since(begun).Seconds())
 	}
 	return b.write(out, o.json)
 }
