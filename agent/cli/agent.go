@@ -62,6 +62,7 @@ func (a *app) agentOptions(file string) (*daemon.Options, error) {
 		return nil, err
 	}
 	o.SpawnLogs = spawner.Start
+	o.Init = []string{spawner.Command[0], "init"}
 	return o, nil
 }
 

@@ -21,5 +21,6 @@ func (a *app) verbs() []*cobra.Command {
 		a.agent(),
 		a.local(),
 		a.logd(),
+		a.init(),
 	}
 }

@@ -37,7 +37,10 @@ type Options struct {
 	Version, Revision string
 	// SpawnLogs starts a log process where none answers; nil waits for one.
 	SpawnLogs func() error
-	Log       *zap.Logger
+	// Init is the command that runs as PID 1 of containers that ask for one, when
+	// the host has none of the usual programs.
+	Init []string
+	Log  *zap.Logger
 	// Ready, if set, is called once the agent's tasks are adopted and its socket
 	// answers.
 	Ready func()
@@ -203,6 +206,7 @@ func (a *agent) build(ctx context.Context) ([]part, error) {
 	if err := a.engine.Restore(ctx); err != nil {
 		return nil, err
 	}
+	a.sweep(ctx)
 	a.sessions = newSessions(a)
 	a.observer.ended = a.sessions.ended
 	parts := []part{
@@ -215,6 +219,18 @@ func (a *agent) build(ctx context.Context) ([]part, error) {
 		{"the line to ECS", a.sessions.run},
 	}
 	return parts, nil
+}
+
+// sweep removes what an agent that was killed while it created a container left
+// in containerd.
+func (a *agent) sweep(ctx context.Context) {
+	swept, err := a.host.runtime.Sweep(ctx)
+	if err != nil {
+		a.log.Warn("cannot look for half-made containers", zap.Error(err))
+	}
+	if len(swept) > 0 {
+		a.log.Warn("removed half-made containers", zap.Strings("removed", swept))
+	}
 }
 
 // watchdog feeds systemd's while the agent's loops turn; without systemd it

@@ -73,7 +73,7 @@ func openHost(o *Options, log *zap.Logger) (h *host, err error) {
 	}
 	if h.runtime, err = ctrd.New(ctrd.Config{
 		Address: c.Containerd.Address, Namespace: c.Containerd.Namespace, Snapshotter: c.Containerd.Snapshotter,
-		StateDir: filepath.Join(c.Paths.Run, "ctrd"), CgroupDriver: driver, Log: log.Named("ctrd"),
+		StateDir: filepath.Join(c.Paths.Run, "ctrd"), CgroupDriver: driver, Init: o.Init, Log: log.Named("ctrd"),
 	}); err != nil {
 		return h, err
 	}
