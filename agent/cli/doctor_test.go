@@ -17,9 +17,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
-	"github.com/berthd/berth/agent/config"
 	"github.com/berthd/berth/agent/hostapi"
 	"github.com/berthd/berth/agent/hostapi/hostapitest"
+	"github.com/berthd/berth/runtime/runtimetest"
 )
 
 // wellHost is a host that has everything, under a directory of the test.
@@ -278,10 +278,7 @@ func TestDoctorHere(t *testing.T) {
 }
 
 func TestContainerdVersionOfTheRealOne(t *testing.T) {
-	if _, err := os.Stat(config.DefaultContainerdAddress); err != nil {
-		t.Skipf("needs containerd at %s: %v", config.DefaultContainerdAddress, err)
-	}
-	version, err := containerdVersion(t.Context(), config.DefaultContainerdAddress)
+	version, err := containerdVersion(t.Context(), runtimetest.StartContainerd(t))
 	if err != nil || !strings.Contains(version, ".") {
 		t.Errorf("version %q, %v", version, err)
 	}

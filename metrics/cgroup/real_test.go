@@ -23,7 +23,7 @@ func realCgroup(t *testing.T, roots []string) (path string) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: makes cgroups")
 	}
-	path = fmt.Sprintf("/ecs/metricstest-%d-%s", os.Getpid(), strings.ToLower(t.Name()))
+	path = fmt.Sprintf("/ecs/metricstest-%d-%s", os.Getpid(), strings.ReplaceAll(strings.ToLower(t.Name()), "/", "-"))
 	for _, root := range roots {
 		dir := filepath.Join(root, path)
 		if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -78,11 +78,22 @@ func eventually(t *testing.T, what string, done func() bool) {
 	t.Fatalf("after 20 s: not yet %s", what)
 }
 
-func TestRealV1(t *testing.T) {
+// TestReal reads the cgroups of this host, of the versions that it has; what the other one looks like is in testdata.
+func TestReal(t *testing.T) {
 	l, err := Detect()
-	if err != nil || l.Version != metrics.V1 {
-		t.Skipf("needs cgroup version 1: %+v, %v", l, err)
+	if err != nil {
+		t.Fatal(err)
 	}
+	if l.Version == metrics.V1 {
+		t.Run("V1", func(t *testing.T) { testRealV1(t, l) })
+		t.Run("V1IsGone", func(t *testing.T) { testRealV1IsGone(t, l) })
+	}
+	if l.Unified != "" {
+		t.Run("V2", func(t *testing.T) { testRealV2(t, l) })
+	}
+}
+
+func testRealV1(t *testing.T, l Layout) {
 	path := realCgroup(t, slices.Sorted(maps.Values(l.Controllers)))
 	var dirs []string
 	for _, root := range l.Controllers {
@@ -135,12 +146,8 @@ func TestRealV1(t *testing.T) {
 	})
 }
 
-// TestRealV1IsGone removes the cgroup under an open Reader.
-func TestRealV1IsGone(t *testing.T) {
-	l, err := Detect()
-	if err != nil || l.Version != metrics.V1 {
-		t.Skipf("needs cgroup version 1: %+v, %v", l, err)
-	}
+// testRealV1IsGone removes the cgroup under an open Reader.
+func testRealV1IsGone(t *testing.T, l Layout) {
 	path := realCgroup(t, []string{l.Controllers["memory"], l.Controllers["cpuacct"]})
 	r := open(t, l, path)
 	first := read(t, r)
@@ -164,12 +171,8 @@ func TestRealV1IsGone(t *testing.T) {
 	}
 }
 
-// TestRealV2 reads what a version 2 tree without controllers has, which is what a hybrid host offers: CPU time and pressure.
-func TestRealV2(t *testing.T) {
-	l, err := Detect()
-	if err != nil || l.Unified == "" {
-		t.Skipf("needs a cgroup version 2 mount: %+v, %v", l, err)
-	}
+// testRealV2 reads what a version 2 tree without controllers has, which is what a hybrid host offers: CPU time and pressure.
+func testRealV2(t *testing.T, l Layout) {
 	l.Version = metrics.V2
 	path := realCgroup(t, []string{l.Unified})
 	r := open(t, l, path)

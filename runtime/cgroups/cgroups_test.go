@@ -93,13 +93,71 @@ func TestUnifiedWithoutMemory(t *testing.T) {
 	}
 }
 
-// TestLegacy works on the real hierarchy of the host.
+// TestLegacy works on files that look like cgroup v1, and where the host has the
+// real ones, on those.
 func TestLegacy(t *testing.T) {
+	t.Run("Files", testLegacyFiles)
+	if detect("/sys/fs/cgroup") != V2 {
+		t.Run("Kernel", testLegacyKernel)
+	}
+}
+
+func testLegacyFiles(t *testing.T) {
+	root := t.TempDir()
+	files := map[string][]string{
+		"cpu,cpuacct": {"cpu.cfs_period_us", "cpu.cfs_quota_us", "cpu.shares"},
+		"cpuset":      {"cpuset.cpus", "cpuset.mems"},
+		"memory":      {"memory.limit_in_bytes", "memory.use_hierarchy"},
+		"pids":        {"pids.max"},
+	}
+	for controller, names := range files {
+		for _, dir := range []string{"", "ecs", "ecs/aa11", "ecs/bb22"} {
+			if err := os.MkdirAll(filepath.Join(root, controller, dir), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			for _, name := range append(names, "cgroup.procs") {
+				text := ""
+				if strings.HasPrefix(name, "cpuset.") && dir == "" {
+					text = "0-1\n"
+				}
+				if err := os.WriteFile(filepath.Join(root, controller, dir, name), []byte(text), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	m, err := New(Config{Root: root, Mode: V1, Driver: Cgroupfs})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, task := range []Task{{ID: "aa11", CPUs: 0.7, MemoryBytes: 64 << 20, Pids: 100}, {ID: "bb22", Shares: 512}} {
+		if parent, err := m.Create(t.Context(), task); err != nil || parent != "/ecs/"+task.ID {
+			t.Fatalf("Create = %q, %v", parent, err)
+		}
+	}
+	for file, want := range map[string]string{
+		"cpu,cpuacct/ecs/aa11/cpu.cfs_quota_us": "70000",
+		"cpu,cpuacct/ecs/bb22/cpu.cfs_quota_us": "",
+		"cpu,cpuacct/ecs/bb22/cpu.shares":       "512",
+		"cpuset/ecs/bb22/cpuset.mems":           "0-1",
+		"memory/ecs/aa11/memory.limit_in_bytes": "67108864",
+		"memory/ecs/memory.use_hierarchy":       "1",
+		"pids/ecs/aa11/pids.max":                "100",
+	} {
+		if got := read(t, root, file); got != want {
+			t.Errorf("%s = %q, want %q", file, got, want)
+		}
+	}
+	ids, err := m.List(t.Context())
+	slices.Sort(ids)
+	if err != nil || !slices.Equal(slices.Compact(ids), []string{"aa11", "bb22"}) {
+		t.Errorf("List = %v, %v", ids, err)
+	}
+}
+
+func testLegacyKernel(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: it makes cgroups")
-	}
-	if mode := detect("/sys/fs/cgroup"); mode == V2 {
-		t.Skip("needs cgroup v1: this host has v2")
 	}
 	m, err := New(Config{Driver: Cgroupfs})
 	if err != nil {

@@ -50,20 +50,8 @@ func (l legacy) create(_ context.Context, t Task) error {
 		parent := filepath.Join(l.root, c, v1Parent)
 		dir := filepath.Join(parent, t.ID)
 		for _, d := range []string{parent, dir} {
-			if err := os.Mkdir(d, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+			if err := mkdirLegacy(c, d); err != nil {
 				return err
-			}
-			if c == "memory" {
-				if err := hierarchical(d); err != nil {
-					return err
-				}
-			}
-			// A new cpuset is empty and takes no process until it has its
-			// parent's values.
-			if c == "cpuset" {
-				if err := inherit(d, "cpuset.cpus", "cpuset.mems"); err != nil {
-					return err
-				}
 			}
 		}
 		names := strings.Split(c, ",")
@@ -75,6 +63,22 @@ func (l legacy) create(_ context.Context, t Task) error {
 				return err
 			}
 		}
+	}
+	return nil
+}
+
+// mkdirLegacy makes a cgroup of a controller, one that processes can join.
+func mkdirLegacy(controller, dir string) error {
+	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	switch controller {
+	case "memory":
+		return hierarchical(dir)
+	case "cpuset":
+		// A new cpuset is empty and takes no process until it has its parent's
+		// values.
+		return inherit(dir, "cpuset.cpus", "cpuset.mems")
 	}
 	return nil
 }

@@ -291,9 +291,6 @@ func testGroup(t *testing.T, b *bench) {
 }
 
 func testReopen(t *testing.T, b *bench) {
-	if b.h.Reopen == nil {
-		t.Skip("needs a Runtime that outlives its process: the harness has no Reopen")
-	}
 	created, running, stopped := b.create(t, b.spec("run")), b.start(t, b.spec("run")), b.start(t, b.spec("exit 4"))
 	b.stopped(t, stopped)
 	again := &bench{Runtime: b.h.Reopen(t, b.Runtime), h: b.h}
