@@ -392,7 +392,7 @@ func TestPull(t *testing.T) {
 		}
 		golden(t, name, r.out)
 	}
-	if r := runWith(t, socket, "", "pull", "absent"); r.code != ExitFailure || !strings.Contains(r.err, "absent") {
+	if r := runWith(t, socket, "", "pull", "missing"); r.code != ExitFailure || !strings.Contains(r.err, "missing") {
 		t.Errorf("an image that is not there: code %d, stdout %q, stderr %q", r.code, r.out, r.err)
 	}
 }
