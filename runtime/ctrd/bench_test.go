@@ -2,7 +2,7 @@ package ctrd_test
 
 import (
 	"fmt"
-	"sort"
+	"slices"
 	"testing"
 	"time"
 
@@ -28,11 +28,12 @@ func BenchmarkStart(b *testing.B) {
 }
 
 func benchBare(b *testing.B, address, ref string) {
+	b.Helper()
 	client, err := containerd.New(address)
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer client.Close()
+	defer func() { _ = client.Close() }()
 	ctx := namespaces.WithNamespace(b.Context(), "bare")
 	img, err := client.Pull(ctx, ref, containerd.WithPullUnpack)
 	if err != nil {
@@ -68,6 +69,7 @@ func benchBare(b *testing.B, address, ref string) {
 }
 
 func benchBerth(b *testing.B, address, ref string, grouped bool) {
+	b.Helper()
 	s := suite{address: address, state: stateDir(b)}
 	rt := open(b, s.config(b, fmt.Sprintf("bench-%v", grouped)))
 	if err := pullErr(b.Context(), rt, ref); err != nil {
@@ -110,7 +112,7 @@ func benchBerth(b *testing.B, address, ref string, grouped bool) {
 func report(b *testing.B, starts, stops []time.Duration) {
 	b.Helper()
 	p50 := func(d []time.Duration) float64 {
-		sort.Slice(d, func(i, j int) bool { return d[i] < d[j] })
+		slices.Sort(d)
 		return float64(d[len(d)/2].Microseconds()) / 1000
 	}
 	b.ReportMetric(p50(starts), "ms-start-p50")

@@ -84,26 +84,26 @@ func (r *Runtime) create(ctx context.Context, spec container.Spec) error {
 // cut short has made.
 func (r *Runtime) prepare(ctx context.Context, id string, img images.Image, info imageInfo) ([]mount.Mount, error) {
 	sn := r.client.SnapshotService(r.cfg.Snapshotter)
-	make := func() ([]mount.Mount, error) {
+	snapshot := func() ([]mount.Mount, error) {
 		return sn.Prepare(ctx, id, info.chainID, snapshots.WithLabels(map[string]string{
 			labelRoot:      "berth",
 			labelContainer: id,
 		}))
 	}
-	root, err := make()
+	root, err := snapshot()
 	switch {
 	case errdefs.IsAlreadyExists(err):
 		if err := sn.Remove(ctx, id); err != nil && !errdefs.IsNotFound(err) {
 			return nil, err
 		}
-		return make()
+		return snapshot()
 	case errdefs.IsNotFound(err):
 		// The image is known and not unpacked, or only partly: another
 		// snapshotter pulled it, or its snapshots were removed.
 		if err := r.unpack(ctx, img); err != nil {
 			return nil, err
 		}
-		return make()
+		return snapshot()
 	}
 	return root, err
 }

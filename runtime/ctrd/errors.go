@@ -102,8 +102,6 @@ func isNoSpace(err error) bool {
 
 // noise is what containerd, its shim, runc and gRPC put before and behind the
 // cause.
-//
-//nolint:gochecknoglobals // an immutable table
 var (
 	noise = regexp.MustCompile(`rpc error: code = \w+ desc = |` +
 		`failed to create task for container: |failed to create shim task: |failed to start shim: |` +

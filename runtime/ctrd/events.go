@@ -56,8 +56,8 @@ func (r *Runtime) Events(ctx context.Context) <-chan container.Event {
 	return out
 }
 
-// stream passes the events of one stream on until it breaks. opened says that
-// it had begun.
+// stream passes the events of one stream on until it breaks, after a resync.
+// opened says that it had begun.
 func (r *Runtime) stream(ctx context.Context, out chan<- container.Event) (opened bool, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -74,37 +74,49 @@ func (r *Runtime) stream(ctx context.Context, out chan<- container.Event) (opene
 			return false
 		}
 	}
-	probe := time.NewTicker(syncEvery)
-	defer probe.Stop()
-	if err := r.probe(ctx); err != nil {
+	if opened, err := r.awaitSync(ctx, envelopes, errs); !opened {
 		return false, err
+	}
+	if !send(container.Event{Kind: container.EventResync, At: time.Now()}) {
+		return true, context.Cause(ctx)
 	}
 	oom := make(map[string]bool) // told already: containerd 1.6 says it ten times
 	for {
 		select {
 		case err := <-errs:
-			return opened, err
-		case <-probe.C:
-			if opened {
-				probe.Stop()
-				continue
-			}
-			if err := r.probe(ctx); err != nil {
-				return false, err
-			}
+			return true, err
 		case e := <-envelopes:
 			if e.Topic == syncTopic {
-				if !opened {
-					opened = true
-					if !send(container.Event{Kind: container.EventResync, At: time.Now()}) {
-						return true, context.Cause(ctx)
-					}
-				}
 				continue
 			}
 			event, ok := r.event(ctx, e, oom)
-			if ok && opened && !send(event) {
+			if ok && !send(event) {
 				return true, context.Cause(ctx)
+			}
+		}
+	}
+}
+
+// awaitSync returns once an event of our own came back, so that the stream is
+// known to be open. What came before it is covered by the resync that follows.
+func (r *Runtime) awaitSync(ctx context.Context, envelopes <-chan *events.Envelope, errs <-chan error) (opened bool, err error) {
+	probe := time.NewTicker(syncEvery)
+	defer probe.Stop()
+	for {
+		if err := r.probe(ctx); err != nil {
+			return false, err
+		}
+		for again := false; !again; {
+			select {
+			case err := <-errs:
+				return false, err
+			case <-probe.C:
+				again = true
+			case e := <-envelopes:
+				if e.Topic == syncTopic {
+					return true, nil
+				}
+				_, _ = r.event(ctx, e, make(map[string]bool)) // An exit is kept all the same.
 			}
 		}
 	}

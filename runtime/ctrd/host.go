@@ -7,7 +7,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/containerd/containerd/v2/pkg/cap"
+	linuxcap "github.com/containerd/containerd/v2/pkg/cap"
 	"golang.org/x/sys/unix"
 )
 
@@ -52,7 +52,7 @@ func detectHost(root string) host {
 
 // maxNofile is our own hard limit, or no limit where we may raise it.
 func maxNofile() uint64 {
-	caps, err := cap.Current()
+	caps, err := linuxcap.Current()
 	if err == nil && slices.Contains(caps, "CAP_SYS_RESOURCE") {
 		return math.MaxUint64
 	}

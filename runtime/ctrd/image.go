@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"maps"
 	"os"
 	"path"
 	"strings"
@@ -441,13 +440,3 @@ func pulledLabels(now time.Time) map[string]string {
 
 // cleanPath is an absolute, clean path in a container.
 func cleanPath(p string) string { return path.Clean("/" + p) }
-
-// merged is a and b, b winning.
-func merged(a, b map[string]string) map[string]string {
-	out := maps.Clone(a)
-	if out == nil {
-		out = make(map[string]string, len(b))
-	}
-	maps.Copy(out, b)
-	return out
-}

@@ -2,6 +2,7 @@ package ctrd_test
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -45,7 +46,7 @@ func TestInit(t *testing.T) {
 	var out strings.Builder
 	script := `until pidof sleep >/dev/null && ! ps -o args | grep -qx 'sleep 0.1'; do usleep 5000; done
 		tr '\0' ' ' </proc/1/cmdline; grep -l '^State:.Z' /proc/[0-9]*/status | wc -l`
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeoutCause(t.Context(), 30*time.Second, errors.New("the children did not settle"))
 	defer cancel()
 	code, err := rt.Exec(ctx, spec.ID, container.ExecRequest{Args: []string{"sh", "-c", script}, Stdout: &out})
 	if err != nil || code != 0 {

@@ -7,7 +7,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/containerd/containerd/v2/pkg/cap"
+	linuxcap "github.com/containerd/containerd/v2/pkg/cap"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/berthd/berth/runtime/container"
@@ -144,7 +144,7 @@ func capabilities(r container.Rights) ([]string, error) {
 		}
 		return c
 	}
-	known := append(cap.Known(), "ALL")
+	known := append(linuxcap.Known(), "ALL")
 	caps := slices.Clone(defaultCaps)
 	for _, list := range [][]string{r.CapAdd, r.CapDrop} {
 		for _, c := range list {
@@ -174,7 +174,7 @@ func capabilities(r container.Rights) ([]string, error) {
 
 // allCaps are those that we may give: more than our own cannot be given.
 func allCaps() ([]string, error) {
-	all, err := cap.Current()
+	all, err := linuxcap.Current()
 	if err != nil {
 		return nil, fmt.Errorf("cannot read our own capabilities: %w", err)
 	}

@@ -98,9 +98,7 @@ func (r *Runtime) pullFromRegistry(
 	if isPinned {
 		img, info, err := r.local(ctx, named, pinned.Digest())
 		if err == nil {
-			return r.complete(ctx, named, img.Target, info, false, func() error {
-				return r.fetch(ctx, fetchRequest{named: named, target: img.Target, resolver: resolver, req: req}, report)
-			})
+			return r.complete(ctx, fetchRequest{named: named, target: img.Target, resolver: resolver, req: req}, info, report)
 		}
 		if !errdefs.IsNotFound(err) {
 			return container.Image{}, r.fail(ctx, container.KindInspect, "look for image "+req.Ref, err)
@@ -117,16 +115,16 @@ func (r *Runtime) pullFromRegistry(
 	} else if !errdefs.IsNotFound(err) {
 		return container.Image{}, r.fail(ctx, container.KindInspect, "look for image "+req.Ref, err)
 	}
-	return r.complete(ctx, named, target, info, !isPinned, func() error {
-		return r.fetch(ctx, fetchRequest{named: named, target: target, resolver: resolver, req: req}, report)
-	})
+	img, err := r.complete(ctx, fetchRequest{named: named, target: target, resolver: resolver, req: req}, info, report)
+	img.FromRegistry = err == nil && !isPinned
+	return img, err
 }
 
 // complete fetches the image unless it is here, and names it.
 func (r *Runtime) complete(
-	ctx context.Context, named reference.Named, target ocispec.Descriptor, info imageInfo, asked bool, fetch func() error,
+	ctx context.Context, q fetchRequest, info imageInfo, report func(container.Progress),
 ) (_ container.Image, err error) {
-	defer func() { err = r.fail(ctx, container.KindPull, "pull image "+named.String(), err) }()
+	defer func() { err = r.fail(ctx, container.KindPull, "pull image "+q.named.String(), err) }()
 	here := false
 	if info.chainID != "" {
 		if here, err = r.unpacked(ctx, info); err != nil {
@@ -134,27 +132,25 @@ func (r *Runtime) complete(
 		}
 	}
 	if !here {
-		if err := fetch(); err != nil {
+		if err := r.fetch(ctx, q, report); err != nil {
 			return container.Image{}, err
 		}
 	}
 	labels := pulledLabels(time.Now())
 	// The name by digest keeps the image while the tag moves on.
-	img, err := r.name(ctx, canonical(named, target.Digest), target, labels)
+	img, err := r.name(ctx, canonical(q.named, q.target.Digest), q.target, labels)
 	if err != nil {
 		return container.Image{}, err
 	}
-	if img.Name != named.String() {
-		if img, err = r.name(ctx, named.String(), target, labels); err != nil {
+	if img.Name != q.named.String() {
+		if img, err = r.name(ctx, q.named.String(), q.target, labels); err != nil {
 			return container.Image{}, err
 		}
 	}
-	if info, err = r.info(ctx, target); err != nil {
+	if info, err = r.info(ctx, q.target); err != nil {
 		return container.Image{}, err
 	}
-	out := image(img, info)
-	out.FromRegistry = asked
-	return out, nil
+	return image(img, info), nil
 }
 
 // resolve asks the registry which digest the reference has.
@@ -244,8 +240,7 @@ func transient(err error) bool {
 	if code := statusOf(err); code != 0 {
 		return code == http.StatusRequestTimeout || code == http.StatusTooManyRequests || code >= http.StatusInternalServerError
 	}
-	var dns *net.DNSError
-	if errors.As(err, &dns) {
+	if dns, ok := errors.AsType[*net.DNSError](err); ok {
 		return !dns.IsNotFound
 	}
 	switch {

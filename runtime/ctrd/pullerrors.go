@@ -19,8 +19,6 @@ import (
 )
 
 // secretURL is the address of a layer in ECR's bucket, with its signature.
-//
-//nolint:gochecknoglobals // an immutable table
 var (
 	secretURL = regexp.MustCompile(`https?[^\s"]*starport-layer-bucket[^\s"]*`)
 	// query is what a signed address carries; nobody needs to see it.
@@ -94,8 +92,7 @@ func pullWords(named reference.Named, err error) string {
 		}
 		return text
 	}
-	var dns *net.DNSError
-	if errors.As(err, &dns) {
+	if dns, ok := errors.AsType[*net.DNSError](err); ok {
 		return fmt.Sprintf("cannot find registry %s: %s", reference.Domain(named), dns.Error())
 	}
 	return clean(err.Error())

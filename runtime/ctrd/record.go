@@ -81,7 +81,7 @@ func (r record) any() (typeurl.Any, error) {
 // containerd need not know it.
 type extension struct{ value []byte }
 
-func (e extension) GetTypeUrl() string { return recordType } //nolint:staticcheck // the interface's name
+func (e extension) GetTypeUrl() string { return recordType } //nolint:revive,staticcheck // the interface's name
 func (e extension) GetValue() []byte   { return e.value }
 
 // load reads what containerd has of a container.

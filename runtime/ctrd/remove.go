@@ -97,19 +97,29 @@ func (r *Runtime) kill(ctx context.Context, s stored) error {
 	if err != nil {
 		return err
 	}
+	if p.GetStatus() == tasktypes.Status_PAUSED {
+		if _, err := r.tasks().Resume(ctx, &tasks.ResumeTaskRequest{ContainerID: s.ID}); err != nil {
+			return native(err) // a frozen process does not die
+		}
+	}
 	if p.GetStatus() != tasktypes.Status_STOPPED {
-		if p.GetStatus() == tasktypes.Status_PAUSED {
-			if _, err := r.tasks().Resume(ctx, &tasks.ResumeTaskRequest{ContainerID: s.ID}); err != nil {
-				return native(err) // a frozen process does not die
-			}
-		}
-		_, err := r.tasks().Kill(ctx, &tasks.KillRequest{ContainerID: s.ID, Signal: uint32(syscall.SIGKILL), All: true})
-		if err = native(err); err != nil && !errdefs.IsNotFound(err) && !errdefs.IsFailedPrecondition(err) {
+		if err := r.killProcesses(ctx, s.ID); err != nil {
 			return err
-		}
-		if _, err := r.tasks().Wait(ctx, &tasks.WaitRequest{ContainerID: s.ID}); err != nil && !errdefs.IsNotFound(native(err)) {
-			return native(err)
 		}
 	}
 	return r.deleteTask(ctx, s)
+}
+
+// killProcesses kills all processes of a task and waits for the first one's
+// end.
+func (r *Runtime) killProcesses(ctx context.Context, id string) error {
+	_, err := r.tasks().Kill(ctx, &tasks.KillRequest{ContainerID: id, Signal: uint32(syscall.SIGKILL), All: true})
+	if err = native(err); err != nil && !errdefs.IsNotFound(err) && !errdefs.IsFailedPrecondition(err) {
+		return err
+	}
+	_, err = r.tasks().Wait(ctx, &tasks.WaitRequest{ContainerID: id})
+	if err = native(err); err != nil && !errdefs.IsNotFound(err) {
+		return err
+	}
+	return nil
 }

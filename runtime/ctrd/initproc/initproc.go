@@ -34,7 +34,7 @@ func Run(args []string) int {
 	signals := make(chan os.Signal, 64) // as many as may come while one is handed on
 	signal.Notify(signals)
 	defer signal.Stop(signals)
-	cmd := exec.Command(args[0], args[1:]...) //nolint:gosec,noctx // it is what we are for
+	cmd := exec.Command(args[0], args[1:]...) //nolint:noctx // it is what we are for
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	if err := cmd.Start(); err != nil {
 		fmt.Fprintf(os.Stderr, "berth init: %v\n", err)
@@ -49,7 +49,7 @@ func Run(args []string) int {
 		if !ok {
 			continue
 		}
-		switch sig {
+		switch sig { //nolint:exhaustive // all others are handed on
 		case unix.SIGCHLD:
 			if code, ended := reap(child); ended {
 				return code
