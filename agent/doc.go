@@ -26,6 +26,9 @@
 //	agent/credentials            W  role credentials by id, in memory only
 //	agent/daemon                 R  builds everything, starts in order, stops in reverse
 //	agent/e2e                    T  stories against the built binary, localcluster and real containerd
+//	agent/e2e/image              T  the image that stories, bench and demo run
+//	agent/e2e/pushimage          T  pushes it, for the demo
+//	agent/e2e/bench              T  measures what Berth costs beside a bare containerd client
 //	agent/engine                 C  one goroutine per task; carries out work; restores
 //	agent/health                 W  parts report; one verdict for systemd, the CLI and TCS
 //	agent/hostapi                A  unix-socket API and its client; the introspection API
@@ -49,6 +52,7 @@
 //	runtime/cgroups              A  the tasks' own cgroups, as ECS names them
 //	runtime/container            W  Spec, Status, Exit, Event, error kinds, Runtime: the contract
 //	runtime/ctrd                 A  containerd: images, start, stop, exec, events, leftovers
+//	runtime/ctrd/initproc        A  the init that containers may ask for
 //	runtime/fakert               A  a Runtime scripted per container
 //	runtime/logs                 A  the log process, its drivers, and reading logs back
 //	runtime/network              A  makes a Plan true: namespaces, bridge, veth, nftables
