@@ -12,7 +12,7 @@ CTRD2 := $(TOOLS)/containerd-$(CONTAINERD2)
 
 # What the tests need of Debian. gcc is for the race detector: the agent itself is built without cgo. systemd is for
 # systemd-analyze, which looks at our units; it need not run.
-DEBS := containerd runc nftables iproute2 awscli busybox-static jq systemd gcc libc6-dev ca-certificates git
+DEBS := containerd runc nftables iproute2 awscli busybox-static curl jq systemd gcc libc6-dev ca-certificates git
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 # The Go tool stamps the version from git's tags, where there is a git that answers.
@@ -60,7 +60,8 @@ $(CTRD2)/.done:
 	touch $@
 
 .PHONY: demo
-demo: deps build ## a cluster, a task and its logs, here and now
+demo: deps build ## join a cluster and run a task definition, from start to last trace
+	CGO_ENABLED=0 go build -trimpath -o bin/pushimage ./agent/e2e/pushimage
 	packaging/demo/demo.sh
 
 .PHONY: test

@@ -1,29 +1,22 @@
 package e2e
 
 import (
-	"archive/tar"
 	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"strings"
 	"time"
 
-	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/empty"
-	"github.com/google/go-containerregistry/pkg/v1/mutate"
-	"github.com/google/go-containerregistry/pkg/v1/remote"
-	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/moby/sys/mountinfo"
 
+	"github.com/berthd/berth/agent/e2e/image"
 	"github.com/berthd/berth/runtime/ctrd"
 )
 
@@ -40,10 +33,6 @@ func push(args []string) error {
 	if len(args) == 0 {
 		return errors.New("usage: push-image REF [CONFIG.json]")
 	}
-	ref, err := name.ParseReference(args[0], name.Insecure)
-	if err != nil {
-		return err
-	}
 	config := v1.Config{Cmd: []string{"sh"}, Env: []string{"PATH=/bin"}}
 	if len(args) > 1 {
 		data, err := os.ReadFile(args[1])
@@ -54,58 +43,7 @@ func push(args []string) error {
 			return err
 		}
 	}
-	image, err := busyboxImage(config)
-	if err != nil {
-		return err
-	}
-	return remote.Write(ref, image)
-}
-
-func busyboxImage(config v1.Config) (v1.Image, error) {
-	path, err := exec.LookPath("busybox")
-	if err != nil {
-		return nil, err
-	}
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
-	var layer bytes.Buffer
-	w := tar.NewWriter(&layer)
-	header := func(h *tar.Header, body []byte) {
-		h.Size = int64(len(body))
-		err = errors.Join(err, w.WriteHeader(h))
-		_, e := w.Write(body)
-		err = errors.Join(err, e)
-	}
-	for _, dir := range []string{"bin/", "tmp/", "etc/", "www/", "root/"} {
-		header(&tar.Header{Typeflag: tar.TypeDir, Name: dir, Mode: 0o1777}, nil)
-	}
-	header(&tar.Header{Name: "bin/busybox", Mode: 0o755}, data)
-	header(&tar.Header{Name: "etc/passwd", Mode: 0o644}, []byte("root:x:0:0::/root:/bin/sh\nweb:x:1000:1000::/:/bin/sh\n"))
-	header(&tar.Header{Name: "etc/group", Mode: 0o644}, []byte("root:x:0:\nweb:x:1000:\n"))
-	header(&tar.Header{Name: "www/index.html", Mode: 0o644}, []byte("hello from berth\n"))
-	for tool := range strings.FieldsSeq("sh sleep echo cat ls httpd wget env id hostname mount touch seq head tail dd true false kill trap nc test ip date ps grep yes printf stat ulimit") {
-		header(&tar.Header{Typeflag: tar.TypeSymlink, Name: "bin/" + tool, Linkname: "busybox", Mode: 0o777}, nil)
-	}
-	if err = errors.Join(err, w.Close()); err != nil {
-		return nil, err
-	}
-	l, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(layer.Bytes())), nil })
-	if err != nil {
-		return nil, err
-	}
-	image, err := mutate.AppendLayers(empty.Image, l)
-	if err != nil {
-		return nil, err
-	}
-	file, err := image.ConfigFile()
-	if err != nil {
-		return nil, err
-	}
-	file = file.DeepCopy()
-	file.Architecture, file.OS, file.Config = runtime.GOARCH, "linux", config
-	return mutate.ConfigFile(image, file)
+	return image.Push(args[0], config)
 }
 
 // eventuallyMain is the program eventually DURATION REGEXP COMMAND…: it runs the

@@ -103,13 +103,15 @@ func (s *stage) strike(t *testing.T) {
 		t.Errorf("cannot remove the story's containers: %v", err)
 	}
 	s.killInside(t)
-	mounts, err := mountinfo.GetMounts(mountinfo.PrefixFilter(s.run))
-	if err != nil {
-		t.Error(err)
-	}
-	for _, m := range slices.Backward(mounts) {
-		if err := syscall.Unmount(m.Mountpoint, syscall.MNT_DETACH); err != nil {
-			t.Errorf("cannot unmount %s: %v", m.Mountpoint, err)
+	for _, dir := range []string{s.run, s.work} {
+		mounts, err := mountinfo.GetMounts(mountinfo.PrefixFilter(dir))
+		if err != nil {
+			t.Error(err)
+		}
+		for _, m := range slices.Backward(mounts) {
+			if err := syscall.Unmount(m.Mountpoint, syscall.MNT_DETACH); err != nil {
+				t.Errorf("cannot unmount %s: %v", m.Mountpoint, err)
+			}
 		}
 	}
 	if out, err := exec.CommandContext(ctx, "ip", "netns", "del", s.name).CombinedOutput(); err != nil {
