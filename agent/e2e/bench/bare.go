@@ -94,8 +94,8 @@ func (b *bare) stop(ctx context.Context, t bareTask) (took time.Duration, err er
 }
 
 // burst starts count containers, so many at once, and answers how many a second
-// that was. It then removes them.
-func (b *bare) burst(ctx context.Context, count, atOnce int) (perSecond float64, err error) {
+// that was. Once they are ready it removes them.
+func (b *bare) burst(ctx context.Context, count, atOnce int, ready func() error) (perSecond float64, err error) {
 	tasks := make([]bareTask, count)
 	begun := time.Now()
 	if err := inParallel(ctx, count, atOnce, func(ctx context.Context, i int) (err error) {
@@ -105,6 +105,9 @@ func (b *bare) burst(ctx context.Context, count, atOnce int) (perSecond float64,
 		return 0, err
 	}
 	took := time.Since(begun)
+	if err := ready(); err != nil {
+		return 0, err
+	}
 	return float64(count) / took.Seconds(), inParallel(ctx, count, atOnce, func(ctx context.Context, i int) error {
 		_, err := b.stop(ctx, tasks[i])
 		return err

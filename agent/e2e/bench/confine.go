@@ -23,10 +23,12 @@ const (
 	stageMeasure = "measure"
 )
 
-// What the first process tells the later ones, in their environment: where all
-// files of the run are, and below which cgroup those of bare containers.
+// What the first process tells the later ones, in their environment: where the
+// files of the run are, those that a host keeps on disk and the others, and below
+// which cgroup bare containers are.
 const (
 	envDirectory = "BENCH_DIRECTORY"
+	envDisk      = "BENCH_DISK"
 	envCgroup    = "BENCH_CGROUP"
 )
 
@@ -42,12 +44,16 @@ func confine(ctx context.Context, _ options, args []string) (err error) {
 	if err != nil {
 		return err
 	}
+	disk, err := os.MkdirTemp("/var/tmp", "berth-bench-")
+	if err != nil {
+		return errors.Join(err, os.Remove(dir))
+	}
 	cgroup := "/berth-bench-" + strconv.Itoa(os.Getpid())
-	defer func() { err = errors.Join(err, cleanUp(dir, cgroup)) }()
+	defer func() { err = errors.Join(err, cleanUp(dir, cgroup), os.RemoveAll(disk)) }()
 	// ctx ends the first process of the namespaces, and the kernel all others in
 	// them. It has a process group of its own: a Ctrl-C is ours to act on.
 	cmd := exec.CommandContext(ctx, "/proc/self/exe", append([]string{"-stage", stageInit}, args[1:]...)...)
-	cmd.Env = append(os.Environ(), envDirectory+"="+dir, envCgroup+"="+cgroup)
+	cmd.Env = append(os.Environ(), envDirectory+"="+dir, envDisk+"="+disk, envCgroup+"="+cgroup)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS | syscall.CLONE_NEWPID,
@@ -74,6 +80,13 @@ func initProcess(args []string) error {
 	}
 	if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
 		return fmt.Errorf("cannot mount /proc: %w", err)
+	}
+	// The shims keep what runc knows here, whatever containerd's own directories.
+	if err := os.MkdirAll("/run/containerd", 0o711); err != nil {
+		return err
+	}
+	if err := unix.Mount("tmpfs", "/run/containerd", "tmpfs", 0, "mode=0711"); err != nil {
+		return fmt.Errorf("cannot mount /run/containerd: %w", err)
 	}
 	if out, err := exec.CommandContext(context.Background(), "ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
 		return fmt.Errorf("cannot set loopback up: %w: %s", err, out)

@@ -23,6 +23,8 @@ const (
 	atOnce = 8
 	// settling is how long what has begun may still be busy with beginning.
 	settling = 4 * time.Second
+	// allTime is more than a run takes on a busy machine.
+	allTime = 10 * time.Minute
 )
 
 // bench is everything that is measured with.
@@ -31,6 +33,7 @@ type bench struct {
 	*result
 
 	dir      string
+	disk     string
 	plane    *plane
 	bare     *bare
 	agent    *agent
@@ -40,15 +43,17 @@ type bench struct {
 
 // measureAll measures one thing after the other and prints them all.
 func measureAll(ctx context.Context, o options, out, progress io.Writer) error {
-	dir, cgroup := os.Getenv(envDirectory), os.Getenv(envCgroup)
-	if dir == "" || cgroup == "" {
+	ctx, cancel := context.WithTimeoutCause(ctx, allTime, errors.New("it takes longer than "+allTime.String()))
+	defer cancel()
+	dir, disk, cgroup := os.Getenv(envDirectory), os.Getenv(envDisk), os.Getenv(envCgroup)
+	if dir == "" || disk == "" || cgroup == "" {
 		return errors.New("-stage is for the command's own use")
 	}
 	load, err := os.ReadFile("/proc/loadavg")
 	if err != nil {
 		return err
 	}
-	b := &bench{options: o, dir: dir, progress: progress, result: &result{
+	b := &bench{options: o, dir: dir, disk: disk, progress: progress, result: &result{
 		At: time.Now().UTC(), Load: strings.Join(strings.Fields(string(load))[:3], " "),
 	}}
 	for _, step := range []struct {
@@ -76,7 +81,7 @@ func measureAll(ctx context.Context, o options, out, progress io.Writer) error {
 
 // setUp starts containerd, the cluster and the agent, and warms each path once.
 func (b *bench) setUp(ctx context.Context, cgroup string) error {
-	daemon, address, err := startContainerd(ctx, b.dir)
+	daemon, address, err := startContainerd(ctx, b.dir, b.disk)
 	if daemon != nil {
 		b.programs = append(b.programs, daemon)
 	}
@@ -89,7 +94,7 @@ func (b *bench) setUp(ctx context.Context, cgroup string) error {
 	if b.bare, err = newBare(ctx, address, b.plane.image, cgroup); err != nil {
 		return err
 	}
-	if b.agent, err = newAgent(b.dir, b.berth, b.plane.server.URL(), address); err != nil {
+	if b.agent, err = newAgent(b.dir, b.disk, b.berth, b.plane.server.URL(), address); err != nil {
 		return err
 	}
 	err = b.agent.start(ctx)
@@ -123,6 +128,9 @@ func (b *bench) round(ctx context.Context) (l latencies, err error) {
 	if _, err := b.plane.running(ctx, arns...); err != nil {
 		return l, err
 	}
+	if err := b.obedient(ctx, 1); err != nil {
+		return l, err
+	}
 	if err := b.plane.stop(ctx, arns); err != nil {
 		return l, err
 	}
@@ -136,8 +144,19 @@ func (b *bench) round(ctx context.Context) (l latencies, err error) {
 		return l, err
 	}
 	l.bareStart = took
+	if err := b.obedient(ctx, 1); err != nil {
+		return l, err
+	}
 	l.bareStop, err = b.bare.stop(ctx, t)
 	return l, err
+}
+
+// obedient waits until so many containers, and no other, can obey a signal.
+func (b *bench) obedient(ctx context.Context, containers int) error {
+	return await(ctx, fmt.Sprintf("%d containers to be ready", containers), func() (bool, error) {
+		all, err := look("/proc")
+		return all[kindSleepers].count == containers, err
+	})
 }
 
 // oneByOne measures the latencies of one task at a time.
@@ -176,7 +195,7 @@ func (b *bench) bursts(ctx context.Context) error {
 			return err
 		}
 		own = append(own, rate)
-		if rate, err = b.bare.burst(ctx, burstSize, atOnce); err != nil {
+		if rate, err = b.bare.burst(ctx, burstSize, atOnce, func() error { return b.obedient(ctx, burstSize) }); err != nil {
 			return err
 		}
 		bare = append(bare, rate)
@@ -209,6 +228,9 @@ func (b *bench) burst(ctx context.Context) (perSecond float64, err error) {
 
 // clear stops tasks and waits until their containers have been removed too.
 func (b *bench) clear(ctx context.Context, arns []string) error {
+	if err := b.obedient(ctx, len(arns)); err != nil {
+		return err
+	}
 	if err := b.plane.stop(ctx, arns); err != nil {
 		return err
 	}

@@ -22,7 +22,8 @@ const (
 )
 
 // obedient is the command of every container: it does nothing, and ends at once
-// when it is told to.
+// when it is told to. It can do so once it has its sleeper: until then a signal
+// finds no trap, and the kernel keeps it from the first process.
 func obedient() []string { return []string{"/bin/sh", "-c", "trap 'exit 0' TERM; sleep 36000 & wait"} }
 
 // plane is the local cluster, spoken to as a user would.

@@ -31,6 +31,7 @@ const (
 	kindLogs       = "logs"
 	kindContainerd = "containerd"
 	kindShims      = "shims"
+	kindSleepers   = "sleepers" // One in each container, once that can obey.
 )
 
 // look reads what the processes of each kind use. Only those of our own process
@@ -89,6 +90,8 @@ func kindOf(args []string) string {
 		return kindShims
 	case name == "containerd":
 		return kindContainerd
+	case name == "sleep":
+		return kindSleepers
 	case len(args) > 1 && args[1] == "agent":
 		return kindAgent
 	case len(args) > 1 && args[1] == "logd":

@@ -70,7 +70,7 @@ func (p *program) lastWords() string {
 }
 
 // startContainerd starts a containerd without the plugins that no task needs.
-func startContainerd(ctx context.Context, dir string) (*program, string, error) {
+func startContainerd(ctx context.Context, dir, disk string) (*program, string, error) {
 	address := filepath.Join(dir, "c.sock")
 	config := fmt.Sprintf(`version = 2
 root = %q
@@ -80,7 +80,7 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.nri.v1.nri", "io
   "io.containerd.snapshotter.v1.zfs", "io.containerd.internal.v1.tracing", "io.containerd.tracing.processor.v1.otlp"]
 [grpc]
   address = %q
-`, filepath.Join(dir, "root"), filepath.Join(dir, "state"), address)
+`, filepath.Join(disk, "containerd"), filepath.Join(dir, "state"), address)
 	file := filepath.Join(dir, "containerd.toml")
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		return nil, "", err
@@ -108,7 +108,7 @@ type agent struct {
 }
 
 // newAgent prepares the settings of an agent; start starts it.
-func newAgent(dir, berth, endpoint, containerd string) (*agent, error) {
+func newAgent(dir, disk, berth, endpoint, containerd string) (*agent, error) {
 	socket := filepath.Join(dir, "notify.sock")
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"})
 	if err != nil {
@@ -117,7 +117,7 @@ func newAgent(dir, berth, endpoint, containerd string) (*agent, error) {
 	return &agent{dir: dir, berth: berth, notify: conn, env: []string{
 		"NOTIFY_SOCKET=" + socket, "HOME=" + dir,
 		"AWS_ACCESS_KEY_ID=berth", "AWS_SECRET_ACCESS_KEY=local-secret", "AWS_DEFAULT_REGION=eu-west-1", "AWS_EC2_METADATA_DISABLED=true",
-		"ECS_CLUSTER=" + cluster, "ECS_BACKEND_HOST=" + endpoint, "ECS_DATADIR=" + filepath.Join(dir, "data"),
+		"ECS_CLUSTER=" + cluster, "ECS_BACKEND_HOST=" + endpoint, "ECS_DATADIR=" + filepath.Join(disk, "data"),
 		"ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION=2s", "ECS_ENABLE_RUNTIME_STATS=true",
 		"BERTH_RUN_DIR=" + dir, "BERTH_CONTAINERD_ADDRESS=" + containerd, "BERTH_CONTAINERD_NAMESPACE=berth",
 		"BERTH_SOCKET=" + filepath.Join(dir, "berth.sock"), "BERTH_LOG_SOCKET=" + filepath.Join(dir, "logs.sock"),
