@@ -8,6 +8,7 @@ import (
 	"github.com/containerd/containerd/v2/core/containers"
 	"github.com/containerd/typeurl/v2"
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/berthd/berth/runtime/container"
 )
@@ -74,15 +75,9 @@ func (r record) any() (typeurl.Any, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot encode container record: %w", err)
 	}
-	return extension{value}, nil
+	// It is no registered type: containerd need not know it.
+	return &anypb.Any{TypeUrl: recordType, Value: value}, nil
 }
-
-// extension is a record as containerd keeps it. It is no registered type:
-// containerd need not know it.
-type extension struct{ value []byte }
-
-func (e extension) GetTypeUrl() string { return recordType } //nolint:revive,staticcheck // the interface's name
-func (e extension) GetValue() []byte   { return e.value }
 
 // load reads what containerd has of a container.
 func load(c containers.Container) (stored, error) {

@@ -143,7 +143,7 @@ func TestSweep(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer client.Close()
+	defer func() { _ = client.Close() }()
 	_, err = client.SnapshotService("overlayfs").Prepare(t.Context(), "orphan", "", snapshots.WithLabels(map[string]string{
 		"containerd.io/gc.root": "berth", "io.berth/container": "orphan",
 	}))
