@@ -1,6 +1,8 @@
 package cgroups
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -193,6 +195,13 @@ func testLegacyKernel(t *testing.T) {
 	if err := os.Mkdir("/sys/fs/cgroup/pids/ecs/"+id+"/left", 0o755); err != nil {
 		t.Fatal(err)
 	}
+	// So does what runc makes in the v2 hierarchy of a hybrid host.
+	runc := "/sys/fs/cgroup/unified/ecs/" + id
+	if m.Mode() == Hybrid {
+		if err := os.MkdirAll(runc+"/left", 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
 	ids, err := m.List(t.Context())
 	if err != nil || !slices.Contains(ids, id) {
 		t.Errorf("List = %v, %v", ids, err)
@@ -204,6 +213,9 @@ func testLegacyKernel(t *testing.T) {
 	}
 	if ids, err := m.List(t.Context()); err != nil || slices.Contains(ids, id) {
 		t.Errorf("List after Remove = %v, %v", ids, err)
+	}
+	if _, err := os.Stat(runc); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("%s after Remove: %v", runc, err)
 	}
 }
 

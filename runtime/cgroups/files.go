@@ -145,6 +145,8 @@ func (l legacy) remove(_ context.Context, id string) error {
 	for _, c := range l.controllers {
 		errs = append(errs, removeTree(filepath.Join(l.root, c, v1Parent, id)))
 	}
+	// Where there is a v2 hierarchy beside those of v1, runc makes its containers' cgroups in it too.
+	errs = append(errs, removeTree(filepath.Join(l.root, "unified", v1Parent, id)))
 	return errors.Join(errs...)
 }
 
