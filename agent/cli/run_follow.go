@@ -26,6 +26,9 @@ const (
 	// quietLogs is how long the logs of a task that has stopped may be silent before they are given up; they end by themselves as
 	// soon as everything is read.
 	quietLogs = 15 * time.Second
+	// onePress is how long signals count as the same: whoever runs programs for others (timeout, make) passes a Ctrl-C on that the
+	// terminal has sent already.
+	onePress = 500 * time.Millisecond
 )
 
 var errTaskOver = errors.New("the task has stopped")
@@ -36,16 +39,15 @@ type runFollower struct {
 	task   string // id
 	out    *runPrinter
 
-	images    []string                // that the task waits for; set before the goroutine of pulls begins
-	following map[string]bool         // containers whose logs are followed, by their id
-	told      map[string]string       // what was last said of a container, by name
-	published bool                    // the ports were said
-	seen      bool                    // the agent knows the task
-	logs      sync.WaitGroup          // readers of logs
-	lastLine  atomic.Int64            // when a line came, Unix nanoseconds; shared
-	view      hostapi.TaskView        // as it was seen last
-	again     chan os.Signal          // a second Ctrl-C
-	stopped   context.CancelCauseFunc // ends what follows beside
+	following map[string]bool   // containers whose logs are followed, by their id
+	told      map[string]string // what was last said of a container, by name
+	published bool              // the ports were said
+	seen      bool              // the agent knows the task
+	logs      sync.WaitGroup    // readers of logs
+	lastLine  atomic.Int64      // when a line came, Unix nanoseconds; shared
+	view      hostapi.TaskView  // as it was seen last
+	asked     time.Time         // when the stop was asked for
+	again     chan os.Signal    // a second Ctrl-C
 }
 
 func newRunFollower(t *runTarget, task string, out *runPrinter) *runFollower {
@@ -89,7 +91,9 @@ func (f *runFollower) follow(ctx context.Context) (hostapi.TaskView, error) {
 				return f.view, err
 			}
 		case <-f.again:
-			f.kill(outer)
+			if time.Since(f.asked) > onePress {
+				f.kill(outer)
+			}
 		case err := <-f.target.failed:
 			return f.view, err
 		}
@@ -99,7 +103,7 @@ func (f *runFollower) follow(ctx context.Context) (hostapi.TaskView, error) {
 // hints says when something happened to the task.
 func (f *runFollower) hints(ctx context.Context, hints chan<- struct{}) {
 	// An agent that goes away is noticed by look.
-	_ = f.target.client.Events(ctx, true, func(e hostapi.Event) error { //nolint:errcheck // As said.
+	_ = f.target.client.Events(ctx, true, func(e hostapi.Event) error {
 		if e.Task == f.task {
 			select {
 			case hints <- struct{}{}:
@@ -112,7 +116,7 @@ func (f *runFollower) hints(ctx context.Context, hints chan<- struct{}) {
 
 // pulls shows the pulls under way. There are others' among them.
 func (f *runFollower) pulls(ctx context.Context) {
-	_ = f.target.client.Pulls(ctx, true, func(pulls []hostapi.PullView) error { //nolint:errcheck // As in hints.
+	_ = f.target.client.Pulls(ctx, true, func(pulls []hostapi.PullView) error {
 		f.out.pulls(pulls)
 		return nil
 	})
@@ -178,15 +182,18 @@ func (f *runFollower) lastLines(ctx context.Context) error {
 				return nil
 			}
 		case <-f.again:
-			return nil // somebody has lost patience
+			if time.Since(f.asked) > onePress {
+				return nil // somebody has lost patience
+			}
 		case err := <-f.target.failed:
 			return errors.Join(err, context.Cause(ctx))
 		}
 	}
 }
 
-// stop asks the cluster to stop the task; a further signal is for kill from now on.
-func (f *runFollower) stop(why, ctx context.Context) error { //nolint:revive // why has ended; ctx goes on.
+// stop asks the cluster to stop the task because of the end of why; a further signal is for kill from now on.
+func (f *runFollower) stop(why, ctx context.Context) error {
+	f.asked = time.Now()
 	signal.Notify(f.again, unix.SIGINT, unix.SIGTERM)
 	reason := "stopped by berth run"
 	if errors.Is(context.Cause(why), errCannotPrint) {

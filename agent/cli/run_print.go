@@ -93,7 +93,7 @@ func (p *runPrinter) write(w io.Writer, text string) error {
 
 // say prints a line about the run. If nobody reads it, the one who started the run is told by write.
 func (p *runPrinter) say(text string) {
-	_ = p.write(p.app.Err, text+"\n") //nolint:errcheck // As said.
+	_ = p.write(p.app.Err, text+"\n")
 }
 
 // note prints something worth knowing.
