@@ -4,11 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 
 	systemd "github.com/coreos/go-systemd/v22/dbus"
 	"github.com/godbus/dbus/v5"
+	"golang.org/x/sys/unix"
 )
 
 // systemdSlices makes transient slices. The slice ecstasks.slice comes with the
@@ -39,6 +44,8 @@ func connectSystemd(ctx context.Context) (units, error) {
 	return conn, nil
 }
 
+// create makes the slice. It is not delegated: systemd refuses that of a slice,
+// and it is the containers' scopes that are.
 func (s systemdSlices) create(ctx context.Context, t Task) error {
 	conn, err := s.connect(ctx)
 	if err != nil {
@@ -52,7 +59,6 @@ func (s systemdSlices) create(ctx context.Context, t Task) error {
 		property("MemoryAccounting", true),
 		property("IOAccounting", true),
 		property("TasksAccounting", true),
-		property("Delegate", true),
 	}, limits(t)...)
 	done := make(chan string, 1) // systemd answers once
 	_, err = conn.StartTransientUnitContext(ctx, sliceName(t.ID), "replace", properties, done)
@@ -67,6 +73,14 @@ func (s systemdSlices) create(ctx context.Context, t Task) error {
 }
 
 func (s systemdSlices) remove(ctx context.Context, id string) error {
+	// systemd would stop what is in the slice along with it.
+	events, err := os.ReadFile(filepath.Join(s.root, slicePath(id), "cgroup.events"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if slices.Contains(strings.Split(string(events), "\n"), "populated 1") {
+		return unix.EBUSY
+	}
 	conn, err := s.connect(ctx)
 	if err != nil {
 		return err

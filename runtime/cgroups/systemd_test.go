@@ -2,13 +2,17 @@ package cgroups
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	systemd "github.com/coreos/go-systemd/v22/dbus"
 	"github.com/godbus/dbus/v5"
+	"golang.org/x/sys/unix"
 )
 
 // fakeSystemd keeps units and tells what it was told.
@@ -29,6 +33,9 @@ func (f *fakeSystemd) StartTransientUnitContext(_ context.Context, name, _ strin
 	f.tell("start", name, p)
 	if f.units[name] {
 		return 0, dbus.Error{Name: "org.freedesktop.systemd1.UnitExists"}
+	}
+	if slices.ContainsFunc(p, func(p systemd.Property) bool { return p.Name == "Delegate" }) {
+		return 0, dbus.Error{Name: "org.freedesktop.DBus.Error.PropertyReadOnly", Body: []any{"Delegation not available for unit type"}}
 	}
 	f.units[name] = true
 	ch <- "done"
@@ -73,13 +80,26 @@ func TestSystemd(t *testing.T) {
 	if got, want := m.ContainerPath("aa11", "c1"), "/ecstasks.slice/ecstasks-aa11.slice/berth-c1.scope"; got != want {
 		t.Errorf("ContainerPath = %q, want %q", got, want)
 	}
+	events := filepath.Join(m.cfg.Root, slicePath("aa11"), "cgroup.events")
+	if err := os.MkdirAll(filepath.Dir(events), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(events, []byte("populated 1\nfrozen 0\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Remove(t.Context(), "aa11"); !errors.Is(err, unix.EBUSY) {
+		t.Errorf("Remove of a slice with processes = %v, want %v", err, unix.EBUSY)
+	}
+	if err := os.WriteFile(events, []byte("populated 0\nfrozen 0\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
 	for range 2 {
 		if err := m.Remove(t.Context(), "aa11"); err != nil {
 			t.Fatal(err)
 		}
 	}
 	const start = `start ecstasks-aa11.slice Description="ECS task aa11" DefaultDependencies=false CPUAccounting=true ` +
-		`MemoryAccounting=true IOAccounting=true TasksAccounting=true Delegate=true `
+		`MemoryAccounting=true IOAccounting=true TasksAccounting=true `
 	want := []string{
 		start + `CPUQuotaPerSecUSec=@t 260000 MemoryMax=@t 1048576 TasksMax=@t 9`,
 		start + `CPUWeight=@t 1`,
