@@ -115,10 +115,10 @@ func limits(t Task) []systemd.Property {
 		out = append(out, property("CPUWeight", weight(shares(t))))
 	}
 	if t.MemoryBytes > 0 {
-		out = append(out, property("MemoryMax", uint64(t.MemoryBytes))) //nolint:gosec // positive
+		out = append(out, property("MemoryMax", uint64(t.MemoryBytes))) // positive
 	}
 	if t.Pids > 0 {
-		out = append(out, property("TasksMax", uint64(t.Pids))) //nolint:gosec // positive
+		out = append(out, property("TasksMax", uint64(t.Pids))) // positive
 	}
 	return out
 }

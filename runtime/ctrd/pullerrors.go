@@ -135,6 +135,6 @@ func diskSpace(path string) (free, total uint64, err error) {
 	if err := unix.Statfs(path, &fs); err != nil {
 		return 0, 0, fmt.Errorf("cannot ask for the free space of %s: %w", path, err)
 	}
-	size := uint64(fs.Bsize) //nolint:gosec // never negative
+	size := uint64(fs.Bsize) // never negative
 	return fs.Bavail * size, fs.Blocks * size, nil
 }

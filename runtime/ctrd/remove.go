@@ -19,7 +19,7 @@ func (r *Runtime) Signal(ctx context.Context, id string, sig syscall.Signal, all
 		return err
 	}
 	defer unlock()
-	_, err = r.tasks().Kill(ctx, &tasks.KillRequest{ContainerID: id, Signal: uint32(sig), All: all}) //nolint:gosec // a signal's number
+	_, err = r.tasks().Kill(ctx, &tasks.KillRequest{ContainerID: id, Signal: uint32(sig), All: all}) // a signal's number
 	err = native(err)
 	if err == nil {
 		return nil

@@ -131,9 +131,11 @@ func (c *Containerd) end(sig syscall.Signal) {
 		return
 	}
 	_ = c.cmd.Process.Signal(sig)
+	patience := time.NewTimer(10 * time.Second)
+	defer patience.Stop()
 	select {
 	case <-c.exited:
-	case <-time.After(10 * time.Second): //nolint:forbidigo // the last resort of a test's cleanup
+	case <-patience.C:
 		_ = c.cmd.Process.Kill()
 		<-c.exited
 	}
