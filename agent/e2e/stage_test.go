@@ -61,7 +61,7 @@ func newStage(e *testscript.Env, binary, containerd string) (*stage, error) {
 	for name, command := range map[string]string{
 		"berth":  binary,
 		"aws":    awsCLI + " --endpoint-url " + endpoint,
-		"get":    "curl -sS -f -m 5",
+		"get":    "curl -sS -f -m 5 --retry 5 --retry-delay 1 --retry-connrefused", // RUNNING is not listening yet
 		"push":   push,
 		"inside": "",
 	} {

@@ -126,6 +126,7 @@ inside "$berth" events | tail -n 12
 
 step "4. It answers on its port"
 show "curl http://127.0.0.1:8080/"
+until_true 10 inside curl -sS -f -m 5 http://127.0.0.1:8080/
 inside curl -sS -m 5 http://127.0.0.1:8080/
 show "berth ps"
 inside "$berth" ps
