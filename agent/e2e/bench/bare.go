@@ -47,13 +47,16 @@ func newBare(ctx context.Context, address, image, cgroup string) (*bare, error) 
 
 func ownNamespace(ctx context.Context) context.Context { return namespaces.WithNamespace(ctx, "bare") }
 
-// start is the whole of it: container, task, start.
-func (b *bare) start(ctx context.Context) (t bareTask, took time.Duration, err error) {
+// start is the whole of it: container, task, start. Without further options
+// nothing confines the container but its namespaces.
+func (b *bare) start(ctx context.Context, further ...oci.SpecOpts) (t bareTask, took time.Duration, err error) {
 	ctx = ownNamespace(ctx)
 	id := fmt.Sprintf("bare-%d", b.made.Add(1))
+	spec := append([]oci.SpecOpts{
+		oci.WithImageConfig(b.image), oci.WithProcessArgs(obedient()...), oci.WithCgroup(b.cgroup + "/bare/" + id),
+	}, further...)
 	begun := time.Now()
-	t.container, err = b.client.NewContainer(ctx, id, containerd.WithNewSnapshot(id, b.image), containerd.WithNewSpec(
-		oci.WithImageConfig(b.image), oci.WithProcessArgs(obedient()...), oci.WithCgroup(b.cgroup+"/bare/"+id)))
+	t.container, err = b.client.NewContainer(ctx, id, containerd.WithNewSnapshot(id, b.image), containerd.WithNewSpec(spec...))
 	if err != nil {
 		return t, 0, fmt.Errorf("cannot create a bare container: %w", err)
 	}
@@ -95,11 +98,11 @@ func (b *bare) stop(ctx context.Context, t bareTask) (took time.Duration, err er
 
 // burst starts count containers, so many at once, and answers how many a second
 // that was. Once they are ready it removes them.
-func (b *bare) burst(ctx context.Context, count, atOnce int, ready func() error) (perSecond float64, err error) {
+func (b *bare) burst(ctx context.Context, count int, ready func() error, further ...oci.SpecOpts) (perSecond float64, err error) {
 	tasks := make([]bareTask, count)
 	begun := time.Now()
 	if err := inParallel(ctx, count, atOnce, func(ctx context.Context, i int) (err error) {
-		tasks[i], _, err = b.start(ctx)
+		tasks[i], _, err = b.start(ctx, further...)
 		return err
 	}); err != nil {
 		return 0, err

@@ -7,7 +7,9 @@
 // Absolute figures depend on the machine and on what else it does, so each has
 // its bare counterpart measured in turn with it: container from the cached image,
 // NewTask with null IO, Start, and no network. What a figure says of Berth is the
-// ratio of the two.
+// ratio of the two. A second bare client has Docker's seccomp profile, which every
+// task has too: runc compiles it for each container, and on a small host that is
+// half of what a start costs beyond the floor.
 //
 //	start    payload handed to the websocket → RUNNING arrived, one port published
 //	stop     payload that stops → STOPPED arrived, a container that obeys SIGTERM

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/containerd/containerd/v2/contrib/seccomp"
 )
 
 const (
@@ -116,7 +118,7 @@ func (b *bench) setUp(ctx context.Context, cgroup string) error {
 }
 
 // latencies are what one task of each kind took.
-type latencies struct{ start, stop, bareStart, bareStop time.Duration }
+type latencies struct{ start, stop, bareStart, bareStop, confined time.Duration }
 
 // round starts and stops one task, and then one of the bare client, so that
 // whatever the machine is busy with slows down both.
@@ -147,7 +149,16 @@ func (b *bench) round(ctx context.Context) (l latencies, err error) {
 	if err := b.obedient(ctx, 1); err != nil {
 		return l, err
 	}
-	l.bareStop, err = b.bare.stop(ctx, t)
+	if l.bareStop, err = b.bare.stop(ctx, t); err != nil {
+		return l, err
+	}
+	if t, l.confined, err = b.bare.start(ctx, seccomp.WithDefaultProfile()); err != nil {
+		return l, err
+	}
+	if err := b.obedient(ctx, 1); err != nil {
+		return l, err
+	}
+	_, err = b.bare.stop(ctx, t)
 	return l, err
 }
 
@@ -162,7 +173,7 @@ func (b *bench) obedient(ctx context.Context, containers int) error {
 // oneByOne measures the latencies of one task at a time.
 func (b *bench) oneByOne(ctx context.Context) error {
 	stopProfile := b.profileCPU(ctx, "start")
-	var start, stop, bareStart, bareStop []time.Duration
+	var start, stop, bareStart, bareStop, confined []time.Duration
 	for range b.starts {
 		l, err := b.round(ctx)
 		if err != nil {
@@ -170,6 +181,7 @@ func (b *bench) oneByOne(ctx context.Context) error {
 		}
 		start, stop = append(start, l.start), append(stop, l.stop)
 		bareStart, bareStop = append(bareStart, l.bareStart), append(bareStop, l.bareStop)
+		confined = append(confined, l.confined)
 	}
 	for _, p := range []struct {
 		name  string
@@ -180,6 +192,7 @@ func (b *bench) oneByOne(ctx context.Context) error {
 		{"p99", 0.99, [2]goal{}},
 	} {
 		b.add("start "+p.name, "ms", milliseconds(percentile(start, p.share)), milliseconds(percentile(bareStart, p.share)), p.goals[0])
+		b.add("start "+p.name+", beside bare with seccomp", "ms", milliseconds(percentile(start, p.share)), milliseconds(percentile(confined, p.share)), goal{})
 		b.add("stop "+p.name, "ms", milliseconds(percentile(stop, p.share)), milliseconds(percentile(bareStop, p.share)), p.goals[1])
 	}
 	return stopProfile()
@@ -188,19 +201,25 @@ func (b *bench) oneByOne(ctx context.Context) error {
 // bursts measures many tasks in one payload, in turn with the bare client.
 func (b *bench) bursts(ctx context.Context) error {
 	stopProfile := b.profileCPU(ctx, "burst")
-	var own, bare []float64
+	var own, bare, confined []float64
 	for range b.rounds {
 		rate, err := b.burst(ctx)
 		if err != nil {
 			return err
 		}
 		own = append(own, rate)
-		if rate, err = b.bare.burst(ctx, burstSize, atOnce, func() error { return b.obedient(ctx, burstSize) }); err != nil {
+		ready := func() error { return b.obedient(ctx, burstSize) }
+		if rate, err = b.bare.burst(ctx, burstSize, ready); err != nil {
 			return err
 		}
 		bare = append(bare, rate)
+		if rate, err = b.bare.burst(ctx, burstSize, ready, seccomp.WithDefaultProfile()); err != nil {
+			return err
+		}
+		confined = append(confined, rate)
 	}
 	b.add(fmt.Sprintf("%d tasks in one payload", burstSize), "/s", median(own), median(bare), goal{least: 15, leastBare: 0.9})
+	b.add("the same, beside bare with seccomp", "/s", median(own), median(confined), goal{leastBare: 0.9})
 	return stopProfile()
 }
 
@@ -289,7 +308,8 @@ func (b *bench) idleCost(ctx context.Context) error {
 		percent := 100 * (after[k.kind].cpu - before[k.kind].cpu).Seconds() / span.Seconds()
 		in += percent
 		b.add(fmt.Sprintf("%d idle tasks, %s: CPU", idleTasks, k.name), "%", percent, 0, k.cpu)
-		b.add(fmt.Sprintf("%d idle tasks, %s: memory", idleTasks, k.name), "MiB", float64(after[k.kind].memory)/(1<<20), 0, k.memory)
+		b.add(fmt.Sprintf("%d idle tasks, %s: resident memory", idleTasks, k.name), "MiB", float64(after[k.kind].memory)/(1<<20), 0, k.memory)
+		b.add(fmt.Sprintf("%d idle tasks, %s: of it not of files", idleTasks, k.name), "MiB", float64(after[k.kind].anonymous)/(1<<20), 0, goal{})
 	}
 	b.add(fmt.Sprintf("%d idle tasks, in all: CPU", idleTasks), "%", in, 0, goal{most: 3})
 	return errors.Join(stopProfile(), b.profileHeap(ctx))

@@ -15,11 +15,13 @@ import (
 // clockTick is the unit of CPU times in /proc: USER_HZ is 100 on every Linux.
 const clockTick = 10 * time.Millisecond
 
-// usage is what processes use: bytes of resident memory, and CPU time so far.
+// usage is what processes use: bytes of resident memory, those of it that are no
+// pages of files, and CPU time so far.
 type usage struct {
-	count  int
-	memory int64
-	cpu    time.Duration
+	count     int
+	memory    int64
+	anonymous int64
+	cpu       time.Duration
 }
 
 // kinds are the processes that a run has, by what they are.
@@ -52,7 +54,7 @@ func look(proc string) (kinds, error) {
 		}
 		if kind != "" {
 			sum := found[kind]
-			found[kind] = usage{sum.count + 1, sum.memory + u.memory, sum.cpu + u.cpu}
+			found[kind] = usage{sum.count + 1, sum.memory + u.memory, sum.anonymous + u.anonymous, sum.cpu + u.cpu}
 		}
 	}
 	return found, nil
@@ -75,7 +77,10 @@ func process(dir string) (kind string, u usage, err error) {
 	if err != nil {
 		return "", u, err
 	}
-	if u.memory, err = resident(string(status)); err != nil {
+	if u.memory, err = memory(string(status), "VmRSS:"); err != nil {
+		return "", u, fmt.Errorf("%s/status: %w", dir, err)
+	}
+	if u.anonymous, err = memory(string(status), "RssAnon:"); err != nil {
 		return "", u, fmt.Errorf("%s/status: %w", dir, err)
 	}
 	if u.cpu, err = cpuTime(string(stat)); err != nil {
@@ -101,10 +106,10 @@ func kindOf(args []string) string {
 	}
 }
 
-// resident is VmRSS of /proc/PID/status, in bytes.
-func resident(status string) (int64, error) {
+// memory is a line of /proc/PID/status, in bytes.
+func memory(status, name string) (int64, error) {
 	for line := range strings.Lines(status) {
-		if f := strings.Fields(line); len(f) == 3 && f[0] == "VmRSS:" {
+		if f := strings.Fields(line); len(f) == 3 && f[0] == name {
 			kib, err := strconv.ParseInt(f[1], 10, 64)
 			return kib << 10, err
 		}
