@@ -49,18 +49,30 @@ var manifestPath = regexp.MustCompile(`^/v2/.+/manifests/[^/]+$`)
 func newRegistry(dir string, log *zap.Logger) (http.Handler, error) {
 	quiet := zap.NewStdLog(log.WithOptions(zap.IncreaseLevel(max(zap.WarnLevel, log.Level()))))
 	if dir == "" {
-		return registry.New(registry.Logger(quiet), registry.WithReferrersSupport(true)), nil
+		return withoutOpenRanges(registry.New(registry.Logger(quiet), registry.WithReferrersSupport(true))), nil
 	}
 	k := &keptRegistry{dir: filepath.Join(dir, "manifests"), log: log}
 	if err := errors.Join(os.MkdirAll(k.dir, 0o750), os.MkdirAll(filepath.Join(dir, "blobs"), 0o750)); err != nil {
 		return nil, fmt.Errorf("cannot make registry: %w", err)
 	}
-	k.next = registry.New(registry.Logger(quiet), registry.WithReferrersSupport(true),
-		registry.WithBlobHandler(registry.NewDiskBlobHandler(filepath.Join(dir, "blobs"))))
+	k.next = withoutOpenRanges(registry.New(registry.Logger(quiet), registry.WithReferrersSupport(true),
+		registry.WithBlobHandler(registry.NewDiskBlobHandler(filepath.Join(dir, "blobs")))))
 	if err := k.replay(); err != nil {
 		return nil, fmt.Errorf("cannot read registry: %w", err)
 	}
 	return k, nil
+}
+
+// withoutOpenRanges answers "from there to the end" with the whole, as HTTP
+// allows: the library refuses such ranges, and a pull that goes on where it was
+// broken off asks for one.
+func withoutOpenRanges(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.Header.Get("Range"), "-") {
+			r.Header.Del("Range")
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // replay puts the kept manifests in the order in which they came, so that an

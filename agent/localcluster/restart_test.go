@@ -153,6 +153,24 @@ func TestRegistryRestart(t *testing.T) {
 	if _, err := raw.ReadFrom(content); err != nil || raw.Len() == 0 {
 		t.Errorf("layer: %d bytes, %v", raw.Len(), err)
 	}
+	// A pull that goes on where it was broken off.
+	layer, err := layers[0].Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL()+"/v2/team/web/blobs/"+layer.String(), http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Range", "bytes=5-")
+	resumed, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resumed.Body.Close()
+	if resumed.StatusCode != http.StatusOK || resumed.ContentLength != int64(raw.Len()) {
+		t.Errorf("a range without an end: %s, %d bytes, want all %d", resumed.Status, resumed.ContentLength, raw.Len())
+	}
 	oldDigest, _ := old.Digest()
 	if _, err := remote.Image(ref(s, "team/web@"+oldDigest.String())); err != nil {
 		t.Errorf("an image whose tag moved on is lost: %v", err)
