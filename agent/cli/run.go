@@ -121,6 +121,9 @@ func (a *app) runFile(ctx context.Context, f *runFlags, file string, command []s
 		return err
 	}
 	code, err := taskExit(&view)
+	if errors.Is(err, errNeverRan) && ctx.Err() != nil {
+		err = errInterrupted
+	}
 	out.result(&view, code)
 	if code == ExitOK && err == nil {
 		return nil

@@ -31,7 +31,10 @@ const (
 	onePress = 500 * time.Millisecond
 )
 
-var errTaskOver = errors.New("the task has stopped")
+var (
+	errTaskOver = errors.New("the task has stopped")
+	errNeverRan = errors.New("the task never ran")
+)
 
 // runFollower follows one task to its end. Its goroutine alone touches what is not said to be shared.
 type runFollower struct {
@@ -274,7 +277,7 @@ func taskExit(t *hostapi.TaskView) (int, error) {
 		}
 	}
 	if t.Reason == "" {
-		return ExitFailure, errors.New("the task never ran")
+		return ExitFailure, errNeverRan
 	}
-	return ExitFailure, errors.New("the task never ran: " + t.Reason)
+	return ExitFailure, fmt.Errorf("%w: %s", errNeverRan, t.Reason)
 }

@@ -135,7 +135,8 @@ func (p *runPrinter) prefix(w io.Writer, name string) string {
 		return name + " | "
 	}
 	if _, known := p.colour[name]; !known {
-		p.colour[name] = 31 + (len(p.colour)+5)%6 // cyan, red, green, yellow, blue, magenta
+		colours := []int{36, 33, 32, 35, 34} // cyan, yellow, green, magenta, blue; red is for errors
+		p.colour[name] = colours[len(p.colour)%len(colours)]
 	}
 	return fmt.Sprintf("\x1b[%dm%s |\x1b[0m ", p.colour[name], name)
 }
@@ -169,7 +170,8 @@ func (p *runPrinter) pulls(pulls []hostapi.PullView) {
 func (p *runPrinter) container(c *hostapi.ContainerView) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.emit(runEvent{Event: "container", Container: c}) || c.Digest == "" || c.Status == "PENDING" || p.images[c.Image] {
+	here := c.ID != "" || c.Status == "PULLED" // A digest is known before its image is here.
+	if p.emit(runEvent{Event: "container", Container: c}) || !here || c.Digest == "" || p.images[c.Image] {
 		return
 	}
 	p.images[c.Image] = true
@@ -190,7 +192,7 @@ func (p *runPrinter) ports(t *hostapi.TaskView) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.emit(runEvent{Event: "ports", Task: t}) && len(where) > 0 {
+	if len(where) > 0 && !p.emit(runEvent{Event: "ports", Task: t}) {
 		p.say("ports " + strings.Join(where, ", "))
 	}
 }

@@ -25,7 +25,7 @@ const privatePatience = 2 * time.Minute
 
 var (
 	errRunOver      = errors.New("the run is over")
-	errInterrupted  = errors.New("interrupted before the task was started")
+	errInterrupted  = errors.New("interrupted before the task ran")
 	errNoMorePools  = errors.New("every subnet that a run would use overlaps a route of this host")
 	errPrivateStuck = errors.New("tidying up takes too long")
 )
