@@ -1,11 +1,17 @@
 package task
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
 	"github.com/berthd/berth/runtime/container"
 )
+
+// killPatience is how long a container may take to end by SIGKILL before it is
+// given up: what a stop may take beyond the container's own time for it
+// (spec/task-engine.md §1.8).
+const killPatience = 2 * time.Minute
 
 // Options are the settings of the host that the rules depend on.
 type Options struct {
@@ -225,9 +231,10 @@ func (m *Machine) applyStart(f Fact) {
 			c.fail(f.Failure)
 		}
 	case Started:
+		asked := m.flying(f.Container, flightStart)
 		m.land(f.Container, flightStart)
 		if c := m.find(f.Container); c != nil {
-			m.started(c, f.At)
+			m.started(c, f.At, asked)
 		}
 	case StartFailed:
 		m.land(f.Container, flightStart)
@@ -239,18 +246,22 @@ func (m *Machine) applyStart(f Fact) {
 }
 
 // started records that a container runs. One that has ended since is not
-// brought back by hearing late of its start.
-func (m *Machine) started(c *ContainerState, at time.Time) {
+// brought back by hearing late of its start: that is the start that is known
+// already. A restart that was asked for counts also where the clock was set back
+// meanwhile.
+func (m *Machine) started(c *ContainerState, at time.Time, asked bool) {
 	switch c.Phase {
 	case PhaseStopped:
 		if c.StartedAt.IsZero() {
 			c.StartedAt = at
 		}
-		if m.definition(c.Name).Restart == nil || c.Exit == nil || !at.After(c.Exit.At) {
+		if m.definition(c.Name).Restart == nil || c.Exit == nil {
 			return
 		}
-		c.Restarts.Count++
-		c.Restarts.LastAt = at
+		if !at.After(c.Exit.At) && (!asked || at.Equal(c.runsSince())) {
+			return
+		}
+		c.Restarts = Restarts{Count: c.Restarts.Count + 1, LastAt: at, ExitAt: c.Exit.At}
 		c.Exit, c.EndedAt = nil, time.Time{}
 		c.Health, c.HealthSince = HealthUnknown, at
 		c.enter(PhaseRunning)
@@ -265,7 +276,7 @@ func (m *Machine) started(c *ContainerState, at time.Time) {
 func (m *Machine) applyStop(f Fact) {
 	switch f := f.(type) {
 	case Exited:
-		if c := m.find(f.Container); c != nil && c.Phase != PhaseStopped {
+		if c := m.find(f.Container); c != nil && c.Phase != PhaseStopped && !c.told(f.Exit) {
 			exit := f.Exit
 			m.ended(c, &exit, exit.At)
 			m.blame(c, exit)
@@ -282,10 +293,24 @@ func (m *Machine) applyStop(f Fact) {
 	case StopTimedOut:
 		m.land(f.Container, flightStopAt)
 		if c := m.find(f.Container); c != nil {
-			c.Stopping.TimedOut = true
+			m.stopTimedOut(c)
 		}
 	default:
 	}
+}
+
+// stopTimedOut follows the stop signal by SIGKILL. A container that SIGKILL does
+// not end either (its process hangs in the kernel, or is frozen) counts as
+// stopped at last, so that ECS hears of it (spec/task-engine.md §1.6, §1.8); its
+// removal goes on trying.
+func (m *Machine) stopTimedOut(c *ContainerState) {
+	if !c.Stopping.TimedOut || c.Stopping.KilledAt.IsZero() || c.Phase != PhaseRunning {
+		c.Stopping.TimedOut = true
+		return
+	}
+	c.fail(Failure{"DockerTimeoutError", fmt.Sprintf(
+		"Could not transition to stopped; timed out after waiting %s", m.stopTimeout(c.Name)+killPatience)})
+	m.ended(c, nil, c.Stopping.KilledAt.Add(killPatience))
 }
 
 // signalled keeps the flight of a signal that was sent: it is not sent again by
@@ -301,6 +326,9 @@ func (m *Machine) signalled(f Signalled) {
 	m.flights[flight{f.Container, flightTerm}] = true
 	if f.Kill {
 		m.flights[flight{f.Container, flightKill}] = true
+		if c.Stopping.KilledAt.IsZero() {
+			c.Stopping.KilledAt = f.At
+		}
 	}
 }
 
@@ -325,6 +353,19 @@ func (m *Machine) blame(c *ContainerState, exit container.Exit) {
 	case exit.OOMKilled && exit.Code != 0:
 		c.fail(Failure{"OutOfMemoryError", "Container killed due to memory usage"})
 	}
+}
+
+// told says whether this exit is that of the run before, which is known.
+func (c *ContainerState) told(exit container.Exit) bool {
+	return exit.Known && !c.Restarts.ExitAt.IsZero() && exit.At.Equal(c.Restarts.ExitAt)
+}
+
+// runsSince is when the latest run of the container began.
+func (c *ContainerState) runsSince() time.Time {
+	if c.Restarts.LastAt.IsZero() {
+		return c.StartedAt
+	}
+	return c.Restarts.LastAt
 }
 
 // enter is the one door through which a container's phase is written.

@@ -94,6 +94,9 @@ func (m *Machine) nextStop(work []Work, c *ContainerState) []Work {
 		if m.fly(c.Name, flightKill) {
 			work = append(work, Signal{c.Name, true})
 		}
+		if !c.Stopping.KilledAt.IsZero() && m.fly(c.Name, flightStopAt) {
+			work = append(work, ArmStop{c.Name, c.Stopping.KilledAt, killPatience})
+		}
 		return work
 	}
 	if m.fly(c.Name, flightTerm) {
@@ -187,17 +190,13 @@ func (m *Machine) stopped() bool {
 // the task does.
 func (m *Machine) restartable(c *ContainerState) bool {
 	p := m.definition(c.Name).Restart
-	if p == nil || c.Stop || c.Exit == nil || !c.Exit.Known || c.Failure.Name == "CannotStartContainerError" {
+	if p == nil || c.Stop || c.Exit == nil || !c.Exit.Known || c.Failure != (Failure{}) {
 		return false
 	}
 	if slices.Contains(p.IgnoredExitCodes, c.Exit.Code) {
 		return false
 	}
-	since := c.StartedAt
-	if !c.Restarts.LastAt.IsZero() {
-		since = c.Restarts.LastAt
-	}
-	return c.Exit.At.Sub(since) >= p.AttemptPeriod
+	return c.Exit.At.Sub(c.runsSince()) >= p.AttemptPeriod
 }
 
 // mayRestart says whether a stopped container is to run again.

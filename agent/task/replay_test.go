@@ -50,11 +50,12 @@ type replay struct {
 	definition Definition
 	options    Options
 	m          *Machine
+	exits      map[string]time.Time // the time of each container's latest exit
 }
 
 func newReplay(t *testing.T) *replay {
 	t.Helper()
-	return &replay{t: t, now: time.Unix(1_700_000_000, 0).UTC(), definition: Definition{ARN: "arn:task/c/t1", ID: "t1"}}
+	return &replay{t: t, now: time.Unix(1_700_000_000, 0).UTC(), definition: Definition{ARN: "arn:task/c/t1", ID: "t1"}, exits: map[string]time.Time{}}
 }
 
 func (r *replay) run(script string) string {
@@ -154,12 +155,19 @@ func (r *replay) fact(kind, name, rest string) Fact {
 	case "create-failed":
 		return CreateFailed{Container: name, Failure: failure, At: r.now}
 	case "started":
+		if strings.Contains(rest, "clock-back") {
+			return Started{Container: name, At: r.now.Add(-time.Hour)}
+		}
 		return Started{Container: name, At: r.now}
 	case "start-failed":
 		return StartFailed{Container: name, Failure: failure, At: r.now}
 	case "exited":
 		exit := container.Exit{Known: !strings.Contains(rest, "unseen"), At: r.now, OOMKilled: strings.Contains(rest, "oom")}
 		exit.Code, _ = strconv.Atoi(strings.Fields(rest + " 0")[0])
+		if strings.Contains(rest, "again") {
+			exit.At = r.exits[name]
+		}
+		r.exits[name] = exit.At
 		return Exited{Container: name, Exit: exit}
 	case "vanished":
 		return Vanished{Container: name, At: r.now}

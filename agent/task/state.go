@@ -73,12 +73,17 @@ type Stopping struct {
 	SignalledAt time.Time
 	// TimedOut says that the time given for it is over: SIGKILL follows.
 	TimedOut bool
+	// KilledAt is when SIGKILL was first sent.
+	KilledAt time.Time
 }
 
 // Restarts are those by the container's own restart policy.
 type Restarts struct {
 	Count  int
 	LastAt time.Time
+	// ExitAt is when the run before the latest restart ended: whoever tells of
+	// that exit again does not mean the present run.
+	ExitAt time.Time
 }
 
 // Phase is how far a container has come.
