@@ -77,7 +77,7 @@ func Load(o Options) (Config, []Warning, error) {
 	if o.Environ == nil {
 		o.Environ = os.Environ()
 	}
-	l := loader{rows: table(), config: defaults()}
+	l := loader{rows: table(), pending: pendings(), config: defaults()}
 	if err := l.openSources(o); err != nil {
 		return Config{}, l.warnings, err
 	}
@@ -111,6 +111,7 @@ func Environ() []string { return os.Environ() }
 // loader carries one Load through its steps.
 type loader struct {
 	rows     []row
+	pending  map[string]pending
 	env      map[string]string
 	file     map[string]entry
 	fileName string
@@ -247,6 +248,7 @@ func (l *loader) apply(r row) {
 		if r.secret && s.Value != "" {
 			s.Value = "***"
 		}
+		s.Reason = l.pendingReason(r.name, s.Value)
 	}
 	l.settings = append(l.settings, s)
 }
@@ -290,7 +292,15 @@ func (l *loader) regions(o Options) {
 // revise corrects the listing of a setting that another one decided.
 func (l *loader) revise(name, value, source string) {
 	i := slices.IndexFunc(l.settings, func(s Setting) bool { return s.Name == name })
-	l.settings[i].Value, l.settings[i].Source = value, source
+	l.settings[i].Value, l.settings[i].Source, l.settings[i].Reason = value, source, l.pendingReason(name, value)
+}
+
+// pendingReason is why Berth does not do what the value asks for yet; empty when it does.
+func (l *loader) pendingReason(name, value string) string {
+	if p := l.pending[name]; p.effect != value {
+		return p.reason
+	}
+	return ""
 }
 
 // consequences settles what follows from one setting for another.

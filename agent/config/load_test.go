@@ -371,6 +371,40 @@ func TestNotHonouredNamesOnlyWhatWasSet(t *testing.T) {
 	}
 }
 
+// What is read and not acted on yet is named when somebody asks for it, and not when he asks for what happens anyway.
+func TestNotHonouredNamesWhatIsNotBuilt(t *testing.T) {
+	c, _ := mustLoad(t, sources{file: "ECS_WARM_POOLS_CHECK=true\nECS_ENABLE_SPOT_INSTANCE_DRAINING=false\n" +
+		"ECS_DISABLE_IMAGE_CLEANUP=true\nECS_IMAGE_CLEANUP_INTERVAL=20m\nECS_ENGINE_AUTH_DATA=hunter2\nECS_ENABLE_TASK_ENI=true"})
+	var got []string
+	for _, s := range c.NotHonoured() {
+		got = append(got, s.Name+"="+s.Value)
+		if s.Reason == "" {
+			t.Errorf("%s has no reason", s.Name)
+		}
+	}
+	want := []string{"ECS_ENGINE_AUTH_DATA=***", "ECS_IMAGE_CLEANUP_INTERVAL=20m0s", "ECS_ENABLE_TASK_ENI=true", "ECS_WARM_POOLS_CHECK=true"}
+	slices.Sort(got)
+	slices.Sort(want)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	c, _ = mustLoad(t, sources{file: "ECS_EXTERNAL=true\nAWS_DEFAULT_REGION=eu-west-1"})
+	if off := c.NotHonoured(); len(off) > 0 {
+		t.Errorf("what follows from ECS_EXTERNAL is named as not honoured: %v", off)
+	}
+}
+
+// A line about a setting that there is not, or no longer, warns of nothing.
+func TestPendingsAreSettings(t *testing.T) {
+	rows := table()
+	for name := range pendings() {
+		i := slices.IndexFunc(rows, func(r row) bool { return r.name == name })
+		if i < 0 || rows[i].reason != "" {
+			t.Errorf("%s is pending and no setting that is read", name)
+		}
+	}
+}
+
 func TestUnknownNames(t *testing.T) {
 	_, w := mustLoad(t, sources{
 		env:  []string{"HOME=/root", "ECS_CONTAINER_METADATA_URI_V4=http://x", "BERTH_BRIGDE=b"},

@@ -181,6 +181,7 @@ func (s *sessions) describe(ctx context.Context) (control.Host, error) {
 		Features: control.Features{
 			LogDrivers: s.logDrivers(), Privileged: !c.Capability.PrivilegedDisabled, TaskLimits: c.Cgroup.TaskLimits,
 			ContainerOrdering: true, RestartPolicy: true, PortRanges: true, External: c.External,
+			SELinux: c.Capability.SELinux, AppArmor: c.Capability.AppArmor,
 		},
 	}
 	if c.External {

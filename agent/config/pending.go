@@ -1,0 +1,71 @@
+package config
+
+// pending says of settings that are read, shown and checked, and that nothing in this version acts on, why. What is built takes its
+// line out here; until then a host that sets one is told so, as design and ECS users expect, instead of believing it.
+type pending struct {
+	reason string
+	// effect is the value that describes what Berth does anyway, as the listing shows it. Setting it is no reason for a warning.
+	effect string
+}
+
+// pendings lists them by name.
+func pendings() map[string]pending {
+	const (
+		images  = "this version does not clean up images"
+		roles   = "this version serves no credentials to containers"
+		awsvpc  = "this version has no awsvpc network mode"
+		server  = "this version has no task metadata server"
+		updates = "updates of Berth come with its package"
+		auth    = "this version pulls without credentials"
+		health  = "this version runs no container health checks"
+		volumes = "this version mounts host volumes only"
+		poll    = "Berth reads every container each second, and that costs little"
+	)
+	return map[string]pending{
+		"ECS_CONTAINER_INSTANCE_PROPAGATE_TAGS_FROM": {"this version does not read the tags of the EC2 instance: name them in ECS_CONTAINER_INSTANCE_TAGS", "none"},
+		"ECS_ENABLE_SPOT_INSTANCE_DRAINING":          {"this version does not watch for spot interruptions", "false"},
+		"ECS_WARM_POOLS_CHECK":                       {"this version registers at once, in a warm pool too", "false"},
+		"ECS_UPDATES_ENABLED":                        {updates, "false"},
+		"ECS_UPDATE_DOWNLOAD_DIR":                    {updates, ""},
+		"ECS_AUDIT_LOGFILE":                          {roles, ""},
+		"ECS_AUDIT_LOGFILE_DISABLED":                 {roles, "true"},
+		"ECS_DISABLE_DOCKER_HEALTH_CHECK":            {health, "true"},
+		"ECS_SHARED_VOLUME_MATCH_FULL_CONFIG":        {volumes, "false"},
+		"ECS_CHECKPOINT":                             {"Berth always keeps its state", "true"},
+
+		"ECS_ENGINE_AUTH_TYPE": {auth, ""},
+		"ECS_ENGINE_AUTH_DATA": {auth, ""},
+
+		"ECS_DISABLE_IMAGE_CLEANUP":              {images, "true"},
+		"ECS_IMAGE_CLEANUP_INTERVAL":             {images, ""},
+		"ECS_IMAGE_MINIMUM_CLEANUP_AGE":          {images, ""},
+		"ECS_NUM_IMAGES_DELETE_PER_CYCLE":        {images, ""},
+		"ECS_EXCLUDE_UNTRACKED_IMAGE":            {images, ""},
+		"ECS_ENABLE_UNTRACKED_IMAGE_CLEANUP":     {images, "false"},
+		"NON_ECS_IMAGE_MINIMUM_CLEANUP_AGE":      {images, ""},
+		"NONECS_NUM_CONTAINERS_DELETE_PER_CYCLE": {images, ""},
+
+		"ECS_ENABLE_TASK_ENI":                {awsvpc, "false"},
+		"ECS_ENABLE_HIGH_DENSITY_ENI":        {awsvpc, "false"},
+		"ECS_AWSVPC_BLOCK_IMDS":              {awsvpc + "; BERTH_BLOCK_IMDS closes instance metadata to every task", "false"},
+		"ECS_AWSVPC_ADDITIONAL_LOCAL_ROUTES": {awsvpc, "[]"},
+		"OverrideAWSVPCLocalIPv4Address":     {awsvpc, ""},
+		"ECS_SKIP_LOCALHOST_TRAFFIC_FILTER":  {"Berth has no such filter of its own to skip", "false"},
+
+		"ECS_TASK_METADATA_RPS_LIMIT":   {server, ""},
+		"TaskMetadataSteadyStateRate":   {server, ""},
+		"TaskMetadataBurstRate":         {server, ""},
+		"ECS_DISABLE_TASK_METADATA_AZ":  {server, "true"},
+		"ECS_ENABLE_CONTAINER_METADATA": {"this version writes no container metadata file", "false"},
+
+		"ECS_POLL_METRICS":                  {poll, "false"},
+		"ECS_POLLING_METRICS_WAIT_DURATION": {poll, ""},
+
+		"ECS_ENABLE_TASK_IAM_ROLE":                  {roles, "false"},
+		"ECS_ENABLE_TASK_IAM_ROLE_NETWORK_HOST":     {roles, "false"},
+		"ECS_ENABLE_AWSLOGS_EXECUTIONROLE_OVERRIDE": {"this version has no awslogs driver", "false"},
+		"ECS_VOLUME_PLUGIN_CAPABILITIES":            {volumes, "[]"},
+		"ECS_ENABLE_FIRELENS_ASYNC":                 {"this version has no FireLens", ""},
+		"AWS_CA_BUNDLE":                             {"Berth trusts what the host trusts: add the certificate there, or name a bundle in SSL_CERT_FILE", ""},
+	}
+}
