@@ -1,6 +1,8 @@
 package ctrd
 
 import (
+	"compress/gzip"
+	"io"
 	"math"
 	"os"
 	"path/filepath"
@@ -23,6 +25,9 @@ type host struct {
 	apparmor bool
 	// selinux says that SELinux is in force.
 	selinux bool
+	// noX32 says that the kernel has no x32 system calls, so that no seccomp
+	// filter needs to tell which of them are allowed.
+	noX32 bool
 	// nofile is the most open files that a container can be given.
 	nofile uint64
 }
@@ -46,8 +51,34 @@ func detectHost(root string) host {
 	enabled, err := os.ReadFile(filepath.Join(root, "sys/module/apparmor/parameters/enabled"))
 	h.apparmor = err == nil && strings.HasPrefix(string(enabled), "Y") && exists("sys/kernel/security/apparmor")
 	h.selinux = exists("sys/fs/selinux/enforce")
+	h.noX32 = strings.Contains(kernelConfig(root), "\n# CONFIG_X86_X32_ABI is not set\n")
 	h.nofile = maxNofile()
 	return h
+}
+
+// kernelConfig is what the kernel was built with, "" where nothing says so.
+func kernelConfig(root string) string {
+	release, err := os.ReadFile(filepath.Join(root, "proc/sys/kernel/osrelease"))
+	if err == nil {
+		text, err := os.ReadFile(filepath.Join(root, "boot", "config-"+strings.TrimSpace(string(release))))
+		if err == nil {
+			return string(text)
+		}
+	}
+	packed, err := os.Open(filepath.Join(root, "proc/config.gz"))
+	if err != nil {
+		return ""
+	}
+	defer packed.Close()
+	z, err := gzip.NewReader(packed)
+	if err != nil {
+		return ""
+	}
+	text, err := io.ReadAll(z)
+	if err != nil {
+		return ""
+	}
+	return string(text)
 }
 
 // maxNofile is our own hard limit, or no limit where we may raise it.

@@ -175,7 +175,7 @@ func confine(s *specs.Spec, in specInput) error {
 	switch in.Rights.Seccomp {
 	case "unconfined":
 	case "":
-		s.Linux.Seccomp = seccomp.DefaultProfile(s)
+		s.Linux.Seccomp = defaultSeccomp(s, in.host)
 	default:
 		profile, err := seccompProfile(in.Rights.Seccomp, s)
 		if err != nil {
@@ -184,6 +184,17 @@ func confine(s *specs.Spec, in specInput) error {
 		s.Linux.Seccomp = profile
 	}
 	return nil
+}
+
+// defaultSeccomp is Docker's profile. runc compiles it for each container, for
+// each architecture in it; with all three that is nearly half of the CPU time it
+// needs. What this kernel cannot run is left out.
+func defaultSeccomp(s *specs.Spec, h host) *specs.LinuxSeccomp {
+	profile := seccomp.DefaultProfile(s)
+	if h.noX32 {
+		profile.Architectures = slices.DeleteFunc(profile.Architectures, func(a specs.Arch) bool { return a == specs.ArchX32 })
+	}
+	return profile
 }
 
 func apparmorProfile(in specInput) string {
