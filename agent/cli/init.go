@@ -10,6 +10,7 @@ func (a *app) init() *cobra.Command {
 	return &cobra.Command{
 		Use:                "init -- COMMAND [ARG...]",
 		Short:              "Be PID 1 of a container: forward signals and reap (initProcessEnabled)",
+		Args:               cobra.MinimumNArgs(1),
 		Hidden:             true,
 		DisableFlagParsing: true,
 		RunE: func(_ *cobra.Command, given []string) error {
