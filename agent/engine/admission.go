@@ -38,11 +38,31 @@ type admission struct {
 	mu      sync.Mutex // guards all below
 	used    Capacity
 	held    map[string]task.Demand
+	ports   map[hostPort]string // the task that has a fixed port of the host
 	waiting []*applicant
 }
 
+// hostPort is a fixed port of the host. It counts in every network mode: that of
+// a task in host mode is bound by the task itself, and by nobody of ours.
+type hostPort struct {
+	protocol string
+	number   uint16
+}
+
 func newAdmission(c Capacity) *admission {
-	return &admission{capacity: c, held: map[string]task.Demand{}}
+	return &admission{capacity: c, held: map[string]task.Demand{}, ports: map[hostPort]string{}}
+}
+
+// hostPorts are the fixed ports of a demand.
+func hostPorts(d task.Demand) []hostPort {
+	var all []hostPort
+	for _, n := range d.TCP {
+		all = append(all, hostPort{"tcp", n})
+	}
+	for _, n := range d.UDP {
+		all = append(all, hostPort{"udp", n})
+	}
+	return all
 }
 
 // apply asks for a task to begin.
@@ -81,6 +101,11 @@ func (a *admission) release(id string) {
 		delete(a.held, id)
 		a.used.CPU -= d.CPU
 		a.used.Memory -= d.Memory
+		for _, p := range hostPorts(d) {
+			if a.ports[p] == id {
+				delete(a.ports, p)
+			}
+		}
 	}
 	a.waiting = slices.DeleteFunc(a.waiting, func(ap *applicant) bool { return ap.id == id || a.admit(ap) })
 }
@@ -123,6 +148,11 @@ func (a *admission) take(id string, d task.Demand) {
 	a.held[id] = d
 	a.used.CPU += d.CPU
 	a.used.Memory += d.Memory
+	for _, p := range hostPorts(d) {
+		if _, taken := a.ports[p]; !taken {
+			a.ports[p] = id
+		}
+	}
 }
 
 // lacks says what is not free now.
@@ -132,9 +162,13 @@ func (a *admission) lacks(d task.Demand) string {
 		return fmt.Sprintf("needs %d CPU units, %d of %d are free", d.CPU, a.capacity.CPU-a.used.CPU, a.capacity.CPU)
 	case a.capacity.Memory > 0 && a.used.Memory+d.Memory > a.capacity.Memory:
 		return fmt.Sprintf("needs %d MiB of memory, %d of %d are free", d.Memory, a.capacity.Memory-a.used.Memory, a.capacity.Memory)
-	default:
-		return ""
 	}
+	for _, p := range hostPorts(d) {
+		if owner, taken := a.ports[p]; taken {
+			return fmt.Sprintf("needs host port %d/%s, which task %s has", p.number, p.protocol, owner)
+		}
+	}
+	return ""
 }
 
 // tooBig refuses what would wait for ever.

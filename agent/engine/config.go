@@ -131,6 +131,8 @@ type LogStream struct {
 type Store interface {
 	Commit(task string, record []byte, changes ...task.Change) error
 	Tasks() (map[string][]byte, error)
+	// Waiting says whether ECS has still to take a change of the task.
+	Waiting(task string) bool
 }
 
 // Observer is told what happens. It is called from the tasks' goroutines and

@@ -2,12 +2,14 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"strings"
 	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/berthd/berth/agent/task"
 	"github.com/berthd/berth/ipam"
@@ -38,7 +40,7 @@ func (r *runner) create(ctx context.Context, name string, image container.Image,
 		spec, err = e.spec(ctx, d, c, image, endpoints)
 	}
 	if err == nil {
-		err = e.runtime.Create(ctx, spec)
+		err = persevere(ctx, func() error { return e.runtime.Create(ctx, spec) })
 	}
 	switch {
 	case err == nil:
@@ -57,7 +59,22 @@ func (r *runner) imageOf(ctx context.Context, c *task.Container, image container
 	if image.Ref != "" {
 		return image, nil
 	}
-	return r.engine.runtime.Pull(ctx, container.PullRequest{Ref: c.Image, Policy: container.PullPreferCached}, nil)
+	err := persevere(ctx, func() (err error) {
+		image, err = r.engine.runtime.Pull(ctx, container.PullRequest{Ref: c.Image, Policy: container.PullPreferCached}, nil)
+		return err
+	})
+	return image, err
+}
+
+// persevere does what the runtime was asked again for as long as it is away: a
+// containerd that is restarted must not fail the tasks that begin just then. If
+// it does not come back before ctx ends, that is the reason, and not the time.
+func persevere(ctx context.Context, ask func() error) error {
+	err := ask()
+	for errors.Is(err, container.ErrUnavailable) && pause(ctx, retryPause) && ctx.Err() == nil {
+		err = ask()
+	}
+	return err
 }
 
 // start starts the container.
@@ -70,7 +87,11 @@ func (r *runner) start(ctx context.Context, name string) {
 	ctx, cancel := context.WithTimeoutCause(ctx, e.config.StartTimeout, timeoutError("started", e.config.StartTimeout))
 	defer cancel()
 	t := r.view.Load()
-	status, err := e.runtime.Start(ctx, t.ContainerID(name))
+	var status container.Status
+	err := persevere(ctx, func() (err error) {
+		status, err = e.runtime.Start(ctx, t.ContainerID(name))
+		return err
+	})
 	switch {
 	case err == nil:
 		at := status.StartedAt
@@ -79,7 +100,7 @@ func (r *runner) start(ctx context.Context, name string) {
 		}
 		facts := []task.Fact{task.Started{Container: name, At: at}}
 		if status.Exit != nil {
-			facts = append(facts, task.Exited{Container: name, Exit: *status.Exit})
+			facts = append(facts, exited(name, *status.Exit))
 		}
 		r.tell(facts...)
 	case e.ctx().Err() != nil:
@@ -122,20 +143,25 @@ func (e *Engine) spec(ctx context.Context, d *task.Definition, c *task.Container
 	if spec.Limits.Memory == 0 && e.config.TaskMemoryLimitInContainers && !e.config.NoTaskLimits {
 		spec.Limits.Memory = d.Memory << 20
 	}
-	var err error
-	// The cgroup exists; asking again is how its name is known after a restart.
-	if spec.CgroupParent, err = e.config.Cgroups.Create(ctx, e.cgroup(d)); err != nil {
-		return spec, err
-	}
-	mounts, err := e.config.Network.Files(ctx, files(d, c, endpoints))
-	if err != nil {
-		return spec, err
-	}
-	spec.Mounts = append(mounts, spec.Mounts...)
-	spec.IO, err = e.config.Logs.Open(ctx, LogStream{
-		ID: id, Task: d.ID, Name: c.Name, Driver: c.Log.Driver, Options: c.Log.Options,
-		Labels: spec.Labels, Terminal: spec.Process.Terminal,
+	var wait errgroup.Group
+	wait.Go(func() (err error) {
+		// The cgroup exists; asking again is how its name is known after a restart.
+		spec.CgroupParent, err = e.config.Cgroups.Create(ctx, e.cgroup(d))
+		return err
 	})
+	wait.Go(func() error {
+		mounts, err := e.config.Network.Files(ctx, files(d, c, endpoints))
+		spec.Mounts = append(mounts, spec.Mounts...)
+		return err
+	})
+	wait.Go(func() (err error) {
+		spec.IO, err = e.config.Logs.Open(ctx, LogStream{
+			ID: id, Task: d.ID, Name: c.Name, Driver: c.Log.Driver, Options: c.Log.Options,
+			Labels: spec.Labels, Terminal: spec.Process.Terminal, Stdin: spec.Process.Stdin,
+		})
+		return err
+	})
+	err := wait.Wait()
 	return spec, err
 }
 

@@ -19,15 +19,22 @@ import (
 // again.
 const retryPause = time.Second
 
+// imagePatience bounds the question which stop signal an image has.
+const imagePatience = 2 * time.Second
+
+// reportPause is the pause before it is looked again whether ECS has taken a
+// task's reports.
+const reportPause = 30 * time.Second
+
 // logsPatience bounds the wait until a container's last lines are written.
 const logsPatience = 10 * time.Second
 
 // signal sends the stop signal, or SIGKILL to every process.
-func (r *runner) signal(ctx context.Context, name string, kill bool) {
+func (r *runner) signal(ctx context.Context, name string, kill bool, image container.Image) {
 	t := r.view.Load()
 	number := syscall.SIGKILL
 	if !kill {
-		number = r.stopSignal(ctx, t, name)
+		number = r.stopSignal(ctx, name, image)
 	}
 	id := t.ContainerID(name)
 	err := r.engine.runtime.Signal(ctx, id, number, kill)
@@ -47,23 +54,25 @@ func (r *runner) signal(ctx context.Context, name string, kill bool) {
 	}
 }
 
-// stopSignal is the task definition's, else the image's, else SIGTERM.
-func (r *runner) stopSignal(ctx context.Context, t *Task, name string) syscall.Signal {
-	d := &t.State.Definition
-	for i := range d.Containers {
-		c := &d.Containers[i]
-		if c.Name != name {
-			continue
+// stopSignal is the task definition's, else the image's, else SIGTERM. An agent
+// that was restarted since the pull asks for the image again; one that is not on
+// the host any more must not hold up the stop.
+func (r *runner) stopSignal(ctx context.Context, name string, image container.Image) syscall.Signal {
+	c := r.definition(name)
+	if n, ok := parseSignal(c.Spec.Process.StopSignal); ok {
+		return n
+	}
+	if image.Ref == "" {
+		ctx, cancel := context.WithTimeoutCause(ctx, imagePatience, container.ErrTimeout)
+		defer cancel()
+		var err error
+		image, err = r.engine.runtime.Pull(ctx, container.PullRequest{Ref: c.Image, Policy: container.PullPreferCached}, nil)
+		if err != nil && r.engine.ctx().Err() == nil {
+			r.log.Warn("cannot ask for the image's stop signal; SIGTERM is sent", zap.String("container", name), zap.Error(err))
 		}
-		if n, ok := parseSignal(c.Spec.Process.StopSignal); ok {
-			return n
-		}
-		image, err := r.engine.runtime.Pull(ctx, container.PullRequest{Ref: c.Image, Policy: container.PullPreferCached}, nil)
-		if err == nil {
-			if n, ok := parseSignal(image.StopSignal); ok {
-				return n
-			}
-		}
+	}
+	if n, ok := parseSignal(image.StopSignal); ok {
+		return n
 	}
 	return syscall.SIGTERM
 }
@@ -130,6 +139,11 @@ func (r *runner) remove(ctx context.Context) {
 		r.insist(ctx, "cannot remove the container's files", func() error { return e.config.Network.RemoveFiles(ctx, id) })
 	}
 	r.insist(ctx, "cannot remove the task's cgroup", func() error { return e.config.Cgroups.Remove(ctx, r.id) })
+	// The record stays until ECS knows how the task ended: until then ECS may send
+	// the task again, and it would run twice (spec/task-engine.md §8.2).
+	for ctx.Err() == nil && e.store.Waiting(r.id) {
+		pause(ctx, reportPause)
+	}
 	if ctx.Err() == nil {
 		r.tell(task.Removed{})
 	}

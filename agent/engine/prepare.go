@@ -68,7 +68,7 @@ func (e *Engine) lease(d *task.Definition) (map[string]ipam.Endpoint, error) {
 		endpoint, needed, err := e.leaseContainer(d, c)
 		if err != nil {
 			e.unlease(d)
-			if busy, ok := errors.AsType[*ports.InUseError](err); ok && busy.Owner != (ports.Owner{}) {
+			if busy, ok := errors.AsType[*ports.InUseError](err); ok && busy.Owner != (ports.Owner{}) && busy.Owner.Task != d.ID {
 				return nil, fmt.Errorf("%w: %w", errBusy, err)
 			}
 			return nil, &leaseError{c.Name, err}

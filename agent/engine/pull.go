@@ -73,7 +73,13 @@ func (e *Engine) pullWithFallback(ctx context.Context, r *runner, c *task.Contai
 		Ref: c.Image, Policy: e.config.PullPolicy,
 		InactivityTimeout: e.config.PullInactivity, ResolveTimeout: e.config.PullResolve,
 	}
-	image, err := e.runtime.Pull(ctx, req, progress)
+	var image container.Image
+	patient, cancel := context.WithTimeoutCause(ctx, e.config.CreateTimeout, container.ErrTimeout)
+	defer cancel()
+	err := persevere(patient, func() (err error) {
+		image, err = e.runtime.Pull(ctx, req, progress)
+		return err
+	})
 	if err == nil || ctx.Err() != nil || e.config.PullPolicy != container.PullDefault {
 		return image, err
 	}

@@ -30,9 +30,14 @@ func (e *Engine) Restore(ctx context.Context) error {
 		plan = append(plan, e.restoreTask(rec)...)
 	}
 	if err := e.config.Network.Sync(ctx, plan); err != nil {
-		return fmt.Errorf("cannot restore the network: %w", err)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		// What could be repaired is. An agent that does not start would help none
+		// of the other tasks.
+		e.log.Error("the network of some tasks could not be restored; they may not be reachable", zap.Error(err))
 	}
-	statuses, err := e.runtime.List(ctx)
+	statuses, err := e.list(ctx)
 	if err != nil {
 		return fmt.Errorf("cannot list containers: %w", err)
 	}
@@ -142,13 +147,22 @@ func observe(t *Task, c *task.ContainerState, s container.Status) []task.Fact {
 		if c.Phase != task.PhaseRunning && !s.StartedAt.IsZero() {
 			facts = append(facts, task.Started{Container: c.Name, At: s.StartedAt})
 		}
-		exit := container.Exit{At: time.Now()}
+		exit := container.Exit{}
 		if s.Exit != nil {
 			exit = *s.Exit
 		}
-		facts = append(facts, task.Exited{Container: c.Name, Exit: exit})
+		facts = append(facts, exited(c.Name, exit))
 	}
 	return facts
+}
+
+// exited is the fact of an exit. One that nobody saw has no time of its own: it
+// is noticed now.
+func exited(name string, exit container.Exit) task.Exited {
+	if exit.At.IsZero() {
+		exit.At = time.Now()
+	}
+	return task.Exited{Container: name, Exit: exit}
 }
 
 // missing are the facts that follow from a container that the runtime does not
@@ -195,12 +209,26 @@ func (e *Engine) reconcileLoop(ctx context.Context) {
 	}
 }
 
+// errNoAnswer is why a question to the runtime was given up. The loop that asks
+// must turn: the watchdog ends an agent whose loops stand still.
+var errNoAnswer = fmt.Errorf("the container runtime did not answer within %s: %w", answerPatience, container.ErrTimeout)
+
+// answerPatience is how long the runtime may take to list containers.
+const answerPatience = 10 * time.Second
+
+// list asks the runtime, and not for ever.
+func (e *Engine) list(ctx context.Context, ids ...string) ([]container.Status, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, answerPatience, errNoAnswer)
+	defer cancel()
+	return e.runtime.List(ctx, ids...)
+}
+
 // reconcile compares every container.
 func (e *Engine) reconcile(ctx context.Context) {
 	// What is known is read first: a container that is created while the list is
 	// made must not count as missing.
 	tasks := e.Tasks()
-	statuses, err := e.runtime.List(ctx)
+	statuses, err := e.list(ctx)
 	if ctx.Err() != nil {
 		return
 	}
@@ -224,7 +252,7 @@ func (e *Engine) look(ctx context.Context, id string) {
 		return
 	}
 	t := *p.runner.view.Load()
-	statuses, err := e.runtime.List(ctx, id)
+	statuses, err := e.list(ctx, id)
 	if err != nil {
 		return // The reconcile loop looks again.
 	}
@@ -265,7 +293,7 @@ func difference(c *task.ContainerState, statuses []container.Status) []task.Fact
 	switch c.Phase {
 	case task.PhaseRunning, task.PhaseCreated:
 		if s.Phase == container.Stopped && s.Exit != nil {
-			return []task.Fact{task.Exited{Container: c.Name, Exit: *s.Exit}}
+			return []task.Fact{exited(c.Name, *s.Exit)}
 		}
 		if s.Phase == container.Running && c.Phase == task.PhaseCreated && !s.StartedAt.IsZero() {
 			return []task.Fact{task.Started{Container: c.Name, At: s.StartedAt}}

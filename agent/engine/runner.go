@@ -261,7 +261,8 @@ func (r *runner) dispatch(ctx context.Context, w task.Work) {
 	case task.Start:
 		r.background(func(ctx context.Context) { r.start(ctx, w.Container) })
 	case task.Signal:
-		r.background(func(ctx context.Context) { r.signal(ctx, w.Container, w.Kill) })
+		image := r.images[w.Container]
+		r.background(func(ctx context.Context) { r.signal(ctx, w.Container, w.Kill, image) })
 	case task.ArmStop:
 		r.after(time.Until(w.Since.Add(w.After)), task.StopTimedOut{Container: w.Container})
 	case task.ArmStart:

@@ -41,6 +41,7 @@ type world struct {
 	foreign    map[uint16]bool
 	starts     map[string]int
 	diskFull   bool
+	unsent     bool // ECS takes no reports
 }
 
 func newWorld(script func(container.Spec) fakert.Script) *world {
@@ -210,6 +211,12 @@ func (s mortalStore) Commit(id string, data []byte, changes ...task.Change) erro
 		s.w.outbox = append(s.w.outbox, changes...)
 		return nil
 	})
+}
+
+func (s mortalStore) Waiting(string) bool {
+	s.w.mu.Lock()
+	defer s.w.mu.Unlock()
+	return s.w.unsent
 }
 
 func (s mortalStore) Tasks() (map[string][]byte, error) {

@@ -127,6 +127,14 @@ func (s *Store) Done(id uint64) error {
 // of the Store, for one receiver.
 func (s *Store) Changed() <-chan struct{} { return s.changed }
 
+// Waiting says whether an entry of the task that was committed under that name
+// is in the outbox.
+func (s *Store) Waiting(name string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.queue.ids[name]) > 0
+}
+
 // Pending is how many entries wait in the outbox.
 func (s *Store) Pending() int {
 	s.mu.Lock()

@@ -154,6 +154,9 @@ func TestOutbox(t *testing.T) {
 		s = reopen(t, s)
 		equal(t, fmt.Sprintf("heads after %d", step.done), heads(t, s), step.heads)
 		equal(t, fmt.Sprintf("pending after %d", step.done), s.Pending(), step.pending)
+		equal(t, fmt.Sprintf("whether b waits after %d", step.done), s.Waiting("b"), slices.ContainsFunc(step.heads, func(h string) bool {
+			return strings.Contains(h, " b ")
+		}))
 	}
 	commit(t, s, "c", []byte("{}"), running("c"))
 	equal(t, "an id is never used again", heads(t, s), []string{"5 c RUNNING"})

@@ -1,0 +1,292 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/berthd/berth/agent/task"
+	"github.com/berthd/berth/ipam"
+	"github.com/berthd/berth/runtime/container"
+	"github.com/berthd/berth/runtime/fakert"
+)
+
+func TestPortTwiceInOneTask(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(forever)
+		e, stop := w.start(t, nil)
+		defer stop()
+		synctest.Wait()
+		d := web("a1", 8080)
+		other := d.Containers[0]
+		other.Name = "other"
+		d.Containers = append(d.Containers, other)
+		if err := e.Accept(t.Context(), d); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		got := w.reports(d.ARN)
+		if len(got) != 1 || !strings.HasPrefix(got[0], "STOPPED") || !strings.Contains(got[0], "HostConfigError") || !strings.Contains(got[0], "8080/tcp") {
+			t.Errorf("a task that wants one port twice can never begin; reports: %v", got)
+		}
+	})
+}
+
+// TestPortsOfHostMode has ECS place a task on a port of the host whose owner is
+// still stopping.
+func TestPortsOfHostMode(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(func(container.Spec) fakert.Script { return fakert.Script{TermDelay: 10 * time.Second} })
+		e, stop := w.start(t, nil)
+		defer stop()
+		synctest.Wait()
+		first, second := web("a1", 8080), web("a2", 8080)
+		first.Network, second.Network = task.NetworkHost, task.NetworkHost
+		if err := e.Accept(t.Context(), first); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		if err := e.Stop(t.Context(), first.ARN); err != nil {
+			t.Fatal(err)
+		}
+		if err := e.Accept(t.Context(), second); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Second)
+		if got := w.reports(second.ARN); got != nil {
+			t.Errorf("the second task began while the first had the port: %v", got)
+		}
+		why, err := e.Why(t.Context(), "a2")
+		if err != nil || len(why) == 0 || !strings.Contains(why[0], "8080/tcp") || !strings.Contains(why[0], "a1") {
+			t.Errorf("why: %q, %v", why, err)
+		}
+		time.Sleep(10 * time.Second)
+		if got := w.reports(second.ARN); len(got) == 0 || got[len(got)-1] != "RUNNING, web RUNNING" {
+			t.Errorf("the second task after the first stopped: %v", got)
+		}
+	})
+}
+
+// TestRuntimeAwayWhileStarting restarts containerd while it makes a container:
+// the task begins later, and does not fail.
+func TestRuntimeAwayWhileStarting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(func(container.Spec) fakert.Script { return fakert.Script{CreateDelay: time.Second} })
+		e, stop := w.start(t, nil)
+		defer stop()
+		synctest.Wait()
+		d := web("a1", 0)
+		if err := e.Accept(t.Context(), d); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(500 * time.Millisecond)
+		w.runtime.Break()
+		time.Sleep(20 * time.Second)
+		w.runtime.Mend()
+		time.Sleep(5 * time.Second)
+		if got := w.reports(d.ARN); len(got) == 0 || got[len(got)-1] != "RUNNING, web RUNNING" {
+			t.Errorf("reports: %v", got)
+		}
+	})
+}
+
+// TestRuntimeAwayForLong gives up a task whose container cannot be started
+// because containerd does not come back, and says so.
+func TestRuntimeAwayForLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(func(container.Spec) fakert.Script { return fakert.Script{CreateDelay: time.Second} })
+		e, stop := w.start(t, nil)
+		defer stop()
+		synctest.Wait()
+		d := web("a1", 0)
+		if err := e.Accept(t.Context(), d); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(500 * time.Millisecond)
+		w.runtime.Break()
+		time.Sleep(4 * time.Minute)
+		got := w.reports(d.ARN)
+		if len(got) == 0 || !strings.HasPrefix(got[len(got)-1], "STOPPED") || !strings.Contains(got[len(got)-1], "fake runtime is away") {
+			t.Errorf("reports: %v", got)
+		}
+	})
+}
+
+func TestExitThatNobodySaw(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(forever)
+		e, stop := w.start(t, nil)
+		defer stop()
+		synctest.Wait()
+		d := web("a1", 0)
+		if err := e.Accept(t.Context(), d); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		before := time.Now()
+		w.runtime.Exit(RuntimeID(d.ARN, "web"), container.Exit{})
+		time.Sleep(10 * time.Second)
+		changes := w.reported()
+		last := changes[len(changes)-1]
+		if last.Status != task.ReportStopped || last.ExecutionStoppedAt.Before(before) {
+			t.Errorf("%s with the end at %v, which came after %v", last.Status, last.ExecutionStoppedAt, before)
+		}
+	})
+}
+
+// TestRecordOutlivesItsReport keeps a task until ECS knows that it stopped: ECS
+// would send it again, and it would run twice.
+func TestRecordOutlivesItsReport(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(exits(0))
+		w.unsent = true
+		e, stop := w.start(t, nil)
+		defer stop()
+		synctest.Wait()
+		d := web("a1", 0)
+		for range 3 {
+			if err := e.Accept(t.Context(), d); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(24 * time.Hour)
+		}
+		for id, n := range w.started() {
+			if n != 1 {
+				t.Errorf("container %s was started %d times", id, n)
+			}
+		}
+		if left := w.remains(t.Context()); !slices.Equal(left, []string{"1 records"}) {
+			t.Errorf("left on the host while ECS is away: %v", left)
+		}
+		w.mu.Lock()
+		w.unsent = false
+		w.mu.Unlock()
+		time.Sleep(time.Minute)
+		if left := w.remains(t.Context()); left != nil {
+			t.Errorf("left on the host: %v", left)
+		}
+	})
+}
+
+// brokenNetwork cannot repair what it is to restore.
+type brokenNetwork struct{ Network }
+
+func (brokenNetwork) Sync(context.Context, ipam.Plan) error {
+	return errors.New("cannot repair network of container x: address is not of the pool")
+}
+
+// TestNetworkThatCannotBeRestored adopts the tasks all the same: an agent that
+// does not start helps nobody.
+func TestNetworkThatCannotBeRestored(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(forever)
+		e, stop := w.start(t, nil)
+		synctest.Wait()
+		if err := e.Accept(t.Context(), web("a1", 0)); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		stop()
+		e, stop = w.start(t, func(c *Config) { c.Network = brokenNetwork{c.Network} })
+		defer stop()
+		time.Sleep(time.Second)
+		if got := e.Running(); len(got) != 1 {
+			t.Errorf("running: %v", got)
+		}
+		if err := e.Accept(t.Context(), web("a2", 0)); err != nil {
+			t.Errorf("the next task: %v", err)
+		}
+	})
+}
+
+// hungRuntime takes questions and does not answer.
+type hungRuntime struct {
+	container.Runtime
+	hung *atomic.Bool
+}
+
+func (r hungRuntime) List(ctx context.Context, ids ...string) ([]container.Status, error) {
+	if r.hung.Load() {
+		<-ctx.Done()
+		return nil, context.Cause(ctx)
+	}
+	return r.Runtime.List(ctx, ids...)
+}
+
+// TestRuntimeHangs wants the reconcile loop to turn while containerd does not
+// answer: the watchdog would end an agent that is well.
+func TestRuntimeHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(forever)
+		var hung atomic.Bool
+		var failed atomic.Int32
+		_, stop := w.start(t, func(c *Config) {
+			c.Runtime = hungRuntime{c.Runtime, &hung}
+			c.Reconciled = func(err error) {
+				if errors.Is(err, container.ErrTimeout) {
+					failed.Add(1)
+				}
+			}
+		})
+		defer stop()
+		time.Sleep(10 * time.Second)
+		hung.Store(true)
+		time.Sleep(time.Minute)
+		if n := failed.Load(); n < 3 {
+			t.Errorf("heard %d times in a minute that the runtime does not answer", n)
+		}
+	})
+}
+
+// registryAway makes the image vanish from the host, and every question to the
+// registry hang.
+type registryAway struct {
+	container.Runtime
+	away *atomic.Bool
+}
+
+func (r registryAway) Pull(ctx context.Context, req container.PullRequest, p func(container.Progress)) (container.Image, error) {
+	if r.away.Load() {
+		<-ctx.Done()
+		return container.Image{}, context.Cause(ctx)
+	}
+	return r.Runtime.Pull(ctx, req, p)
+}
+
+// TestStopNeedsNoRegistry stops a task whose image was removed while it ran,
+// before and after a restart of the agent.
+func TestStopNeedsNoRegistry(t *testing.T) {
+	for _, restart := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(forever)
+			var away atomic.Bool
+			edit := func(c *Config) { c.Runtime = registryAway{c.Runtime, &away} }
+			e, stop := w.start(t, edit)
+			synctest.Wait()
+			d := web("a1", 0)
+			if err := e.Accept(t.Context(), d); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Second)
+			away.Store(true)
+			if restart {
+				stop()
+				e, stop = w.start(t, edit)
+				synctest.Wait()
+			}
+			defer func() { stop() }()
+			if err := e.Stop(t.Context(), d.ARN); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(5 * time.Second)
+			if got := w.reports(d.ARN); !strings.HasPrefix(got[len(got)-1], "STOPPED") {
+				t.Errorf("restarted %v, reports: %v", restart, got)
+			}
+		})
+	}
+}
