@@ -13,6 +13,7 @@ func (a *app) init() *cobra.Command {
 		Args:               cobra.MinimumNArgs(1),
 		Hidden:             true,
 		DisableFlagParsing: true,
+		Args:               cobra.MinimumNArgs(1),
 		RunE: func(_ *cobra.Command, given []string) error {
 			if code := initproc.Run(given); code != 0 {
 				return &exitError{code: code}
