@@ -55,6 +55,10 @@ type Process struct {
 	Hostname, Domainname string
 	// Terminal asks for a pseudo terminal.
 	Terminal bool
+	// Stdin keeps the standard input open, though nobody may write to it, where a
+	// process would otherwise read its end at once. It asks for IO.Stdin; a Runtime
+	// does as IO says.
+	Stdin bool
 	// Init runs a minimal init as PID 1 that forwards signals and reaps.
 	Init bool
 	// StopSignal is a name ("SIGQUIT", "QUIT") or number; "" is the image's, else

@@ -202,6 +202,40 @@ func TestPayload(t *testing.T) {
 	})
 }
 
+// TestCredentialsOfTasksThatAreNotHere: every set of a payload is acknowledged,
+// and none is kept for a task that nobody will tell the end of.
+func TestCredentialsOfTasksThatAreNotHere(t *testing.T) {
+	w := &world{}
+	store := credentials.New()
+	with := func(task, key string) string {
+		return strings.Replace(task, `"desiredStatus"`, `"executionRoleCredentials":{"credentialsId":"`+key+`","accessKeyId":"A","expiration":"e"},"desiredStatus"`, 1)
+	}
+	stop := func(id string) string {
+		return `{"arn":"` + strings.Replace(taskARN, "9ab0", id, 1) + `","desiredStatus":"STOPPED"}`
+	}
+	play(t, Config{Credentials: store}, w, func(c *wstest.Conn) {
+		c.Send(payload("p1", with(stop("stranger"), "k1")))
+		c.Expect(ackOf("p1"))
+		c.Expect(`{"type":"IAMRoleCredentialsAckRequest","message":{"messageId":"p1","expiration":"e","credentialsId":"k1"}}`)
+		w.set(func() { w.broken = true })
+		c.Send(payload("p2", with(running("later"), "k2")))
+		heartbeat(c, "h2")
+		if n := store.Len(); n != 0 {
+			t.Errorf("%d sets are kept for no task", n)
+		}
+		w.set(func() { w.broken = false })
+		c.Send(payload("p3", with(running("later"), "k3")))
+		c.Expect(ackOf("p3"))
+		c.Expect(`{"type":"IAMRoleCredentialsAckRequest","message":{"messageId":"p3","expiration":"e","credentialsId":"k3"}}`)
+		c.Send(payload("p4", with(stop("later"), "k4")))
+		c.Expect(ackOf("p4"))
+		c.Expect(`{"type":"IAMRoleCredentialsAckRequest","message":{"messageId":"p4","expiration":"e","credentialsId":"k4"}}`)
+		if set, state := store.Get("k4"); state != credentials.Here || set.Role != credentials.Execution {
+			t.Errorf("the credentials of a task that is stopping are %s, of role %s", state, set.Role)
+		}
+	})
+}
+
 func TestFortyTasksAtOnce(t *testing.T) {
 	w := &world{}
 	play(t, Config{}, w, func(c *wstest.Conn) {

@@ -35,6 +35,9 @@ type Conversion struct {
 	// TaskRoles says that credentials are served to containers, so that they are
 	// told where.
 	TaskRoles bool
+	// HealthChecks says that health checks are run. Where they are not, a container
+	// with one is refused: whoever waits for it to be healthy would wait for ever.
+	HealthChecks bool
 	// PrivilegedDisabled refuses privileged containers.
 	PrivilegedDisabled bool
 }
@@ -175,8 +178,13 @@ func (b *builder) health(out *task.Container, c *wire.Container, docs documents,
 	default:
 		return field(path+".dockerConfig.config.Healthcheck.Test", "%q is not NONE, CMD or CMD-SHELL", h.Test[0])
 	}
-	if h.Test[0] != "NONE" && len(h.Test) < 2 {
-		return field(path+".dockerConfig.config.Healthcheck.Test", "has no command")
+	if h.Test[0] != "NONE" {
+		if len(h.Test) < 2 {
+			return field(path+".dockerConfig.config.Healthcheck.Test", "has no command")
+		}
+		if !b.HealthChecks {
+			return &UnsupportedError{path + ".dockerConfig.config.Healthcheck", "a health check"}
+		}
 	}
 	out.HealthCheck = &container.Healthcheck{
 		Test: h.Test, Interval: h.Interval, Timeout: h.Timeout, StartPeriod: h.StartPeriod, Retries: h.Retries,
@@ -197,6 +205,8 @@ func field(path, format string, args ...any) error {
 // not yet.
 func unsupportedInTask(t *wire.Task, path string) error {
 	switch {
+	case t.DesiredStatus != wire.DesiredRunning:
+		return &UnsupportedError{path + ".desiredStatus", "the desired status " + t.DesiredStatus}
 	case t.NetworkMode == string(task.NetworkAWSVPC):
 		return &UnsupportedError{path + ".networkMode", "the network mode awsvpc"}
 	case len(t.ElasticNetworkInterfaces) > 0:

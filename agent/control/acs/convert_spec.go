@@ -25,10 +25,13 @@ func (b *builder) spec(out *task.Container, _ *wire.Container, docs documents, p
 			Command: cfg.Cmd, Entrypoint: cfg.Entrypoint, Env: cfg.Env,
 			User: cfg.User, WorkingDir: cfg.WorkingDir,
 			Hostname: cfg.Hostname, Domainname: cfg.Domainname,
-			Terminal: cfg.Tty, Init: host.Init != nil && *host.Init,
+			Terminal: cfg.Tty, Stdin: cfg.OpenStdin, Init: host.Init != nil && *host.Init,
 			StopSignal: cfg.StopSignal,
 		},
 		Sysctls: host.Sysctls,
+	}
+	if cfg.NetworkDisabled && b.definition.Network != task.NetworkNone {
+		return &UnsupportedError{path + ".dockerConfig.config.NetworkDisabled", "a container without the network of its task"}
 	}
 	hpath := path + ".dockerConfig.hostConfig"
 	if host.Privileged && b.PrivilegedDisabled {

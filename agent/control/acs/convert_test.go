@@ -35,7 +35,7 @@ func TestConvertEverything(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := Conversion{Cluster: "blue-fleet", TaskRoles: true}.Convert(readTask(t, string(text)), "tasks[0]")
+	got, err := Conversion{Cluster: "blue-fleet", TaskRoles: true, HealthChecks: true}.Convert(readTask(t, string(text)), "tasks[0]")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,7 +67,7 @@ func TestConvertEverything(t *testing.T) {
 						Command: []string{"override"}, Entrypoint: []string{"/entry"},
 						Env:  []string{"A=1", "MODE=prod", credentials},
 						User: "1000:1000", WorkingDir: "/srv", Hostname: "h", Domainname: "d",
-						Terminal: true, Init: true, StopSignal: "SIGQUIT",
+						Terminal: true, Stdin: true, Init: true, StopSignal: "SIGQUIT",
 					},
 					Limits: container.Limits{
 						CPUShares: 2, Memory: 4 << 20, MemoryReservation: 128 << 20, MemorySwap: 256 << 20, Swappiness: new(uint64(60)),
@@ -234,6 +234,9 @@ func TestConvertErrors(t *testing.T) {
 		{one(`"links":["a:b:c"]`), "tasks[1].containers[0].links[0]: invalid link format"},
 		{one(`"links":["a:b"]`), "tasks[1].containers[0].links[0]: could not find container for link a:b"},
 		{one(`"healthCheckType":"docker"`), "tasks[1].containers[0].healthCheckType: docker health check is nil while container health check type is DOCKER"},
+		{one(`"healthCheckType":"docker","dockerConfig":{"config":"{\"HealthCheck\":{\"Test\":[\"CMD\",\"x\"]}}"}`), "tasks[1].containers[0].dockerConfig.config.Healthcheck: a health check" + unsupported},
+		{one(`"dockerConfig":{"config":"{\"NetworkDisabled\":true}"}`), "tasks[1].containers[0].dockerConfig.config.NetworkDisabled: a container without the network of its task" + unsupported},
+		{strings.Replace(one(""), `"RUNNING"`, `"CREATED"`, 1), "tasks[1].desiredStatus: the desired status CREATED" + unsupported},
 		{one(`"dockerConfig":{"config":"{"}`), "tasks[1].containers[0].dockerConfig.config: Unable decode given docker config: unexpected end of JSON input"},
 		{hostConfig(`{"Ulimits":[{"Soft":"x"}]}`), "tasks[1].containers[0].dockerConfig.hostConfig: Unable to decode given host config: Ulimits[0].Soft: a JSON string does not fit int64"},
 		{hostConfig(`{"LogConfig":{"Type":"awslogs"}}`), "tasks[1].containers[0].dockerConfig.hostConfig.LogConfig.Type: the log driver awslogs" + unsupported},

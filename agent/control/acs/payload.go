@@ -32,7 +32,12 @@ func (s *session) payload(ctx context.Context, m *wire.PayloadMessage) {
 		return s.taskError("cannot stop task", w.stop[i], s.cfg.Tasks.Stop(ctx, w.stop[i]))
 	})
 	started := s.each(len(w.run), func(i int) error {
-		return s.taskError("cannot take on task", w.run[i].ARN, s.cfg.Tasks.Accept(ctx, w.run[i]))
+		err := s.cfg.Tasks.Accept(ctx, w.run[i])
+		if err != nil {
+			// Nobody tells when a task ends that was never taken on.
+			s.cfg.Credentials.RemoveTask(w.run[i].ARN)
+		}
+		return s.taskError("cannot take on task", w.run[i].ARN, err)
 	})
 	s.latest = max(s.latest, m.SeqNum)
 	if !ok || !stopped || !started {
@@ -74,6 +79,7 @@ func (s *session) sort(m *wire.PayloadMessage) sorted {
 			w.complete = false
 		case t.DesiredStatus == wire.DesiredStopped && t.ARN != "":
 			w.stop = append(w.stop, t.ARN)
+			w.received = append(w.received, s.ending(t)...)
 		case slices.Contains(running, t.ARN):
 			// Of a task that is known, only the desired status counts, and it is no
 			// news here.
@@ -85,26 +91,38 @@ func (s *session) sort(m *wire.PayloadMessage) sorted {
 				continue
 			}
 			w.received = append(w.received, s.keep(t)...)
-			if t.DesiredStatus == wire.DesiredRunning {
-				w.run = append(w.run, d)
+			w.run = append(w.run, d)
+			if d.RoleID != "" && !s.cfg.Conversion.TaskRoles {
+				s.log.Warn("task has a role whose credentials this version does not serve to its containers", zap.String("task", d.ARN))
 			}
 		}
 	}
 	return w
 }
 
+// ending answers the credentials that came with a task's stop. They are kept
+// only for a task that is here: it may use them until it has ended.
+func (s *session) ending(t *wire.Task) []*wire.IAMRoleCredentials {
+	if s.cfg.Credentials.Knows(t.ARN) {
+		return s.keep(t)
+	}
+	return setsOf(t)
+}
+
+func setsOf(t *wire.Task) []*wire.IAMRoleCredentials {
+	return slices.DeleteFunc([]*wire.IAMRoleCredentials{t.RoleCredentials, t.ExecutionRoleCredentials},
+		func(c *wire.IAMRoleCredentials) bool { return c == nil || c.CredentialsID == "" })
+}
+
 // keep stores the task's credentials and answers those there were.
 func (s *session) keep(t *wire.Task) []*wire.IAMRoleCredentials {
-	var kept []*wire.IAMRoleCredentials
-	for _, of := range []struct {
-		role credentials.Role
-		set  *wire.IAMRoleCredentials
-	}{{credentials.Application, t.RoleCredentials}, {credentials.Execution, t.ExecutionRoleCredentials}} {
-		if of.set == nil || of.set.CredentialsID == "" {
-			continue
+	kept := setsOf(t)
+	for _, set := range kept {
+		role := credentials.Application
+		if set == t.ExecutionRoleCredentials {
+			role = credentials.Execution
 		}
-		s.cfg.Credentials.Put(setOf(t.ARN, of.role, of.set))
-		kept = append(kept, of.set)
+		s.cfg.Credentials.Put(setOf(t.ARN, role, set))
 	}
 	return kept
 }
