@@ -10,7 +10,6 @@ func (a *app) init() *cobra.Command {
 	return &cobra.Command{
 		Use:                "init -- COMMAND [ARG...]",
 		Short:              "Be PID 1 of a container: forward signals and reap (initProcessEnabled)",
-		Args:               cobra.MinimumNArgs(1),
 		Hidden:             true,
 		DisableFlagParsing: true,
 		Args:               cobra.MinimumNArgs(1),
