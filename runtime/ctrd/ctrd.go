@@ -114,6 +114,9 @@ type Runtime struct {
 
 	// settling has the containers that settleLater works on.
 	settling sync.Map
+	// ooms has the containers of which the shim said that the kernel killed a
+	// process for want of memory.
+	ooms sync.Map
 
 	// life ends with Close; background counts the goroutines that need it.
 	life       context.Context //nolint:containedctx // the life of background work

@@ -80,7 +80,6 @@ func (r *Runtime) stream(ctx context.Context, out chan<- container.Event) (opene
 	if !send(container.Event{Kind: container.EventResync, At: time.Now()}) {
 		return true, context.Cause(ctx)
 	}
-	oom := make(map[string]bool) // told already: containerd 1.6 says it ten times
 	for {
 		select {
 		case err := <-errs:
@@ -89,7 +88,7 @@ func (r *Runtime) stream(ctx context.Context, out chan<- container.Event) (opene
 			if e.Topic == syncTopic {
 				continue
 			}
-			event, ok := r.event(ctx, e, oom)
+			event, ok := r.event(ctx, e)
 			if ok && !send(event) {
 				return true, context.Cause(ctx)
 			}
@@ -116,7 +115,7 @@ func (r *Runtime) awaitSync(ctx context.Context, envelopes <-chan *events.Envelo
 				if e.Topic == syncTopic {
 					return true, nil
 				}
-				_, _ = r.event(ctx, e, make(map[string]bool)) // An exit is kept all the same.
+				_, _ = r.event(ctx, e) // An exit is kept all the same.
 			}
 		}
 	}
@@ -129,7 +128,7 @@ func (r *Runtime) probe(ctx context.Context) error {
 
 // event translates containerd's event; ok is false for one that says nothing
 // about a container.
-func (r *Runtime) event(ctx context.Context, e *events.Envelope, oom map[string]bool) (event container.Event, ok bool) {
+func (r *Runtime) event(ctx context.Context, e *events.Envelope) (event container.Event, ok bool) {
 	value, err := typeurl.UnmarshalAny(e.Event)
 	if err != nil {
 		r.log.Warn("cannot decode an event of containerd", zap.String("topic", e.Topic), zap.Error(err))
@@ -146,17 +145,16 @@ func (r *Runtime) event(ctx context.Context, e *events.Envelope, oom map[string]
 		event.Kind, event.ID = container.EventExited, v.GetContainerID()
 		event.At = v.GetExitedAt().AsTime()
 		event.Exit = r.exitOf(ctx, v.GetContainerID())
-		delete(oom, event.ID)
 		r.settleLater(event.ID)
 	case *apievents.TaskOOM:
 		event.Kind, event.ID = container.EventOOM, v.GetContainerID()
-		if oom[event.ID] {
+		// containerd 1.6 says it ten times.
+		if _, told := r.ooms.LoadOrStore(event.ID, struct{}{}); told {
 			return event, false
 		}
-		oom[event.ID] = true
 	case *apievents.ContainerDelete:
 		event.Kind, event.ID = container.EventRemoved, v.GetID()
-		delete(oom, event.ID)
+		r.ooms.Delete(event.ID)
 	default:
 		return event, false
 	}

@@ -69,10 +69,19 @@ func ociProcess(in specInput) (*specs.Process, error) {
 		User:            account,
 		NoNewPrivileges: in.Rights.NoNewPrivileges,
 		Rlimits:         limits,
-		OOMScoreAdj:     in.Limits.OOMScoreAdj,
+		OOMScoreAdj:     oomScore(in.Limits),
 		Capabilities:    processCaps(caps, account.UID),
 	}
 	return p, nil
+}
+
+// oomScore is the container's, zero by default: without one it would have its
+// shim's, which is about the last process that the kernel would kill.
+func oomScore(l container.Limits) *int {
+	if l.OOMScoreAdj != nil {
+		return l.OOMScoreAdj
+	}
+	return new(int)
 }
 
 // processCaps gives the capabilities to a process: all of them to root, and to

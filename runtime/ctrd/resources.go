@@ -19,8 +19,13 @@ const minMemory = 4 << 20
 func resources(in specInput) *specs.LinuxResources {
 	l := in.Limits
 	out := &specs.LinuxResources{CPU: cpu(l), Memory: memory(l, in.host)}
-	if l.Pids > 0 {
+	switch {
+	case l.Pids > 0:
 		out.Pids = &specs.LinuxPids{Limit: &l.Pids}
+	case in.driver == Systemd:
+		// A scope that is told nothing has systemd's DefaultTasksMax.
+		unlimited := int64(-1)
+		out.Pids = &specs.LinuxPids{Limit: &unlimited}
 	}
 	return out
 }

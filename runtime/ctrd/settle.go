@@ -78,8 +78,12 @@ func (r *Runtime) deleteTask(ctx context.Context, s stored) error {
 }
 
 // oomKilled says whether the kernel has killed a process of the container for
-// want of memory: its cgroup, which lives as long as the task, counts them.
+// want of memory. Its cgroup counts them, and lives as long as the task; but
+// systemd removes a scope with its last process, and then the shim's event tells.
 func (r *Runtime) oomKilled(s stored) bool {
+	if _, told := r.ooms.Load(s.ID); told {
+		return true
+	}
 	spec, err := s.spec()
 	if err != nil || spec.Linux == nil {
 		return false

@@ -21,10 +21,10 @@ import (
 )
 
 // buryPause and buryTries say how long containerd may take to clear away a task
-// whose shim was killed.
+// whose shim was killed, or that it was making for a client that was killed.
 const (
 	buryPause = 50 * time.Millisecond
-	buryTries = 60
+	buryTries = 200
 )
 
 // Start implements container.Runtime. The record is marked as started between
@@ -63,6 +63,7 @@ func (r *Runtime) start(ctx context.Context, id string) (container.Status, error
 	leave := r.groups.enter(s.record.Group)
 	defer leave()
 	now := time.Now().UTC()
+	r.ooms.Delete(id) // They were about the last run.
 	err = r.newTask(ctx, s)
 	if err == nil {
 		// Not while the process is being made: a client that is killed then takes
@@ -175,7 +176,7 @@ func (r *Runtime) newTask(ctx context.Context, s stored) error {
 	defer tick.Stop()
 	for range buryTries {
 		_, err = r.tasks().Create(ctx, request)
-		if err = native(err); !errdefs.IsAlreadyExists(err) {
+		if err = native(err); !errdefs.IsAlreadyExists(err) && !hasBundle(err, s.ID) {
 			return err
 		}
 		// A Start was cut short between making the process and starting it.
@@ -183,7 +184,8 @@ func (r *Runtime) newTask(ctx context.Context, s stored) error {
 		if gerr == nil && p.GetStatus() == tasktypes.Status_CREATED {
 			return nil
 		}
-		// Or the shim was killed and containerd is about to notice.
+		// Or the shim was killed and containerd is about to notice, or it is still
+		// busy with a Start of an agent that was killed.
 		select {
 		case <-tick.C:
 		case <-ctx.Done():

@@ -123,6 +123,7 @@ func insideTests() []inside {
 			"OOMScore", func(s *container.Spec) { score := 321; s.Limits.OOMScoreAdj = &score },
 			`cat /proc/self/oom_score_adj`, "321",
 		},
+		{"OOMScoreOfItsOwn", nil, `cat /proc/self/oom_score_adj`, "0"},
 		{"PrivatePID", nil, `echo $$`, "1"},
 		{"HostPID", func(s *container.Spec) { s.PID.Mode = "host" }, `test $$ -ne 1 && echo host`, "host"},
 		{
