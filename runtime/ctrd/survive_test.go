@@ -19,6 +19,34 @@ import (
 	"github.com/berthd/berth/runtime/runtimetest"
 )
 
+// TestStartWhileAnotherIsTakenBack: containerd is still busy with the Start of
+// an agent that was killed, and has its bundle; it is not long, and is waited
+// for.
+func TestStartWhileAnotherIsTakenBack(t *testing.T) {
+	daemon := runtimetest.NewContainerd(t, "containerd")
+	registry := runtimetest.Images(t)
+	s := suite{address: daemon.Address, state: stateDir(t)}
+	rt := open(t, s.config(t, "bundle"))
+	if err := pullErr(t.Context(), rt, registry.Busybox); err != nil {
+		t.Fatal(err)
+	}
+	spec := container.Spec{ID: "again", Image: registry.Busybox}
+	spec.Process.Command = []string{"sleep", "3600"}
+	if err := rt.Create(t.Context(), spec); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { remove(t, rt, spec.ID) })
+	bundle := filepath.Join(filepath.Dir(daemon.Address), "state", "io.containerd.runtime.v2.task", "bundle", spec.ID)
+	if err := os.MkdirAll(bundle, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	gone := time.AfterFunc(300*time.Millisecond, func() { _ = os.Remove(bundle) })
+	defer gone.Stop()
+	if st, err := rt.Start(t.Context(), spec.ID); err != nil || st.Phase != container.Running {
+		t.Fatalf("Start = %+v, %v", st, err)
+	}
+}
+
 // TestContainerdRestarts: containerd comes late, goes, and comes back; what
 // runs goes on, and nothing is lost but time.
 func TestContainerdRestarts(t *testing.T) {
