@@ -17,6 +17,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/berthd/berth/agent/health"
 	"github.com/berthd/berth/agent/task"
@@ -252,6 +253,22 @@ func TestReporterRetries(t *testing.T) {
 		reporting(t, o, api, time.Hour)
 		if strings.Join(api.got, ",") != "good RUNNING,bad RUNNING,bad STOPPED" || tries != 20 || o.left() != 0 {
 			t.Errorf("sent %v after %d tries, %d left", api.got, tries, o.left())
+		}
+	})
+}
+
+// TestReporterOnALongDay: an agent that cannot report for a day says so a dozen
+// times, and not once a minute.
+func TestReporterOnALongDay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		core, logs := observer.New(zap.DebugLevel)
+		o := newOutbox("a RUNNING")
+		api := &inbox{answer: func(int, string) error { return errors.New("no route to host") }}
+		ctx, cancel := context.WithTimeoutCause(t.Context(), 24*time.Hour, errors.New("the time is up"))
+		defer cancel()
+		_ = NewReporter("blue", o, api, Addresses{}, zap.New(core)).Run(ctx)
+		if api.attempts < 2000 || logs.Len() < 10 || logs.Len() > 13 {
+			t.Errorf("%d attempts made %d lines", api.attempts, logs.Len())
 		}
 	})
 }

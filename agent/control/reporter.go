@@ -104,7 +104,7 @@ func (r *Reporter) Run(ctx context.Context) error {
 // deliver sends one entry until it is taken, and then forgets it.
 func (r *Reporter) deliver(ctx context.Context, entry task.Entry) {
 	ladder := reportLadder()
-	for !r.submit(ctx, entry, &ladder) {
+	for n := 1; !r.submit(ctx, entry, &ladder, n); n++ {
 		if ctx.Err() != nil {
 			return
 		}
@@ -123,12 +123,13 @@ func (r *Reporter) deliver(ctx context.Context, entry task.Entry) {
 	}
 }
 
-// submit makes one attempt, and waits after one that failed. It answers true
-// when the entry is dealt with.
-func (r *Reporter) submit(ctx context.Context, entry task.Entry, ladder *backoff.Ladder) bool {
+// submit makes attempt n, and waits after one that failed. It answers true when
+// the entry is dealt with. Of the attempts that failed it logs the first, second,
+// fourth and so on: a day without the service is no day of log lines.
+func (r *Reporter) submit(ctx context.Context, entry task.Entry, ladder *backoff.Ladder, n int) bool {
 	change := &entry.Change
 	request, cut := submission(r.cluster, change, r.addresses)
-	if cut > 0 {
+	if cut > 0 && n == 1 {
 		r.log.Warn("more ports are published than ECS can be told of",
 			zap.String("task", change.TaskARN), zap.Int("left out", cut))
 	}
@@ -154,7 +155,9 @@ func (r *Reporter) submit(ctx context.Context, entry task.Entry, ladder *backoff
 		return false
 	}
 	delay := ladder.Next()
-	r.log.Warn("cannot send state change", append(facts, zap.Duration("wait", delay), zap.Error(err))...)
+	if n&(n-1) == 0 {
+		r.log.Warn("cannot send state change; trying on", append(facts, zap.Int("attempt", n), zap.Duration("wait", delay), zap.Error(err))...)
+	}
 	backoff.Wait(ctx, delay)
 	return false
 }

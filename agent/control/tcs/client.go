@@ -96,6 +96,9 @@ type Client struct {
 	// unsent is what the last session took from the queue and did not send. It
 	// belongs to the sender.
 	unsent *message
+	// dropping says that the queue is full and that this was said. It belongs to
+	// the publisher.
+	dropping bool
 	// statusDue says that the host's health is to be told at the next tick.
 	statusDue atomic.Bool
 	// drop asks the session to end.

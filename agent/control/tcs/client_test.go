@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/berthd/berth/agent/control/wstest"
 	"github.com/berthd/berth/agent/health"
@@ -91,6 +92,11 @@ func TestMetricsBatches(t *testing.T) {
 	}
 	idle(nil)
 	idle(&usage{})
+	young := sample(1, "a")
+	young.Report.CPUPercent = metrics.Stats{}
+	if got := client(Config{Metrics: &usage{[]Sample{young}, 1}}).metrics(now); got != nil {
+		t.Errorf("a container without a CPU reading gives %+v", got)
+	}
 	if got := client(Config{Metrics: &usage{nil, 3}}).metrics(now); got != nil {
 		t.Errorf("containers that are too young give %+v", got)
 	}
@@ -278,7 +284,8 @@ func TestDrop(t *testing.T) {
 // TestQueue: fifteen messages wait, and the sixteenth is dropped after a second.
 func TestQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := client(Config{})
+		core, logs := observer.New(zap.DebugLevel)
+		c := client(Config{Log: zap.New(core)})
 		start := time.Now()
 		for range queueLen {
 			c.enqueue(t.Context(), &wire.HeartbeatMessage{})
@@ -289,6 +296,18 @@ func TestQueue(t *testing.T) {
 		c.enqueue(t.Context(), &wire.HeartbeatMessage{Healthy: true})
 		if d := time.Since(start); d != time.Second || len(c.queue) != queueLen {
 			t.Errorf("the message too many was dropped after %v, %d wait", d, len(c.queue))
+		}
+		for range 3 {
+			c.enqueue(t.Context(), &wire.HeartbeatMessage{})
+		}
+		if logs.Len() != 1 {
+			t.Errorf("four dropped messages made %d lines", logs.Len())
+		}
+		<-c.queue
+		c.enqueue(t.Context(), &wire.HeartbeatMessage{})
+		c.enqueue(t.Context(), &wire.HeartbeatMessage{})
+		if logs.Len() != 2 {
+			t.Errorf("after the service took one and none again there are %d lines", logs.Len())
 		}
 	})
 }

@@ -29,15 +29,20 @@ func (c *Client) publish(ctx context.Context) {
 	}
 }
 
-// enqueue waits a second for room, and then drops the message.
+// enqueue waits a second for room, and then drops the message. That is said
+// once, and not every 20 seconds for as long as the service is away.
 func (c *Client) enqueue(ctx context.Context, m wire.Message) {
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
 	select {
 	case c.queue <- message{m, time.Now()}:
+		c.dropping = false
 	case <-ctx.Done():
 	case <-timer.C:
-		c.log.Warn("telemetry is dropped: the service takes none", zap.String("type", m.MessageType()))
+		if !c.dropping {
+			c.log.Warn("telemetry is dropped until the service takes some", zap.String("type", m.MessageType()))
+		}
+		c.dropping = true
 	}
 }
 
@@ -66,7 +71,8 @@ func (c *Client) metrics(now time.Time) []*wire.PublishMetricsRequest {
 	if c.cfg.Metrics != nil {
 		samples, tracked = c.cfg.Metrics.Collect()
 	}
-	if tracked > 0 && len(samples) == 0 {
+	tasks := taskMetrics(samples)
+	if tracked > 0 && len(tasks) == 0 {
 		return nil // all of them are too young
 	}
 	id := uuid.NewString()
@@ -80,7 +86,7 @@ func (c *Client) metrics(now time.Time) []*wire.PublishMetricsRequest {
 	}
 	out := []*wire.PublishMetricsRequest{make1()}
 	size := overhead
-	for _, t := range taskMetrics(samples) {
+	for _, t := range tasks {
 		body, err := json.Marshal(t)
 		if err != nil {
 			c.log.Warn("metrics of a task cannot be written", zap.String("task", t.TaskARN), zap.Error(err))
