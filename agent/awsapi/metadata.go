@@ -38,6 +38,9 @@ const (
 	fetchTimeout = 30 * time.Second
 	retryFirst   = 100 * time.Millisecond
 	retryLast    = 5 * time.Second
+	// reprobe is how long a host that looks like EC2 believes that there is no
+	// service: it may only be slow to come up, and nobody starts the agent again.
+	reprobe = time.Minute
 )
 
 // MetadataConfig says where the instance metadata service is.
@@ -58,9 +61,12 @@ type Metadata struct {
 	cfg    MetadataConfig
 	client *imds.Client
 
-	mu sync.Mutex // guards state; held while probing, so that one caller probes
-	// state is whether the service answered.
+	mu sync.Mutex // guards what follows; held while probing, so that one caller probes
+	// state is whether the service answered, and asked when it was tried last.
 	state presence
+	asked time.Time
+	// told says that its absence was logged.
+	told bool
 }
 
 // presence is what is known about the service.
@@ -107,16 +113,19 @@ func NewMetadata(cfg MetadataConfig) *Metadata {
 func (m *Metadata) Available(ctx context.Context) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.state != unknown {
+	limit := probeTimeout
+	switch {
+	case m.state == absent && m.MayAppear() && time.Since(m.asked) >= reprobe:
+	case m.state != unknown:
 		return m.state == present
+	case m.MayAppear():
+		limit = fetchTimeout
 	}
 	var err error
-	limit := probeTimeout
-	if m.looksLikeEC2() {
-		limit = fetchTimeout
-	} else {
+	if !m.MayAppear() {
 		err = m.knock(ctx)
 	}
+	defer func() { m.asked = time.Now() }()
 	if err == nil {
 		_, err = m.retry(ctx, limit, func(ctx context.Context) (string, error) {
 			id, err := m.metadata(ctx, "instance-id")
@@ -133,10 +142,17 @@ func (m *Metadata) Available(ctx context.Context) bool {
 		return false // the caller gave up; nothing was learnt
 	default:
 		m.state = absent
-		m.cfg.Log.Info("no instance metadata service; going on with the settings given", zap.Error(err))
+		if !m.told {
+			m.told = true
+			m.cfg.Log.Info("no instance metadata service; going on with the settings given", zap.Error(err))
+		}
 	}
 	return m.state == present
 }
+
+// MayAppear says that this is an EC2 host, by its hardware, whose metadata
+// service is not disabled: where it does not answer now it may answer later.
+func (m *Metadata) MayAppear() bool { return !m.cfg.Disabled && m.looksLikeEC2() }
 
 // knock connects to the service, once and not for long: a host that does not
 // look like EC2 must not wait for what is most likely not there.
@@ -175,7 +191,7 @@ func (m *Metadata) Get(ctx context.Context, path string) (string, error) {
 	if !m.Available(ctx) {
 		return "", m.unavailable(ctx)
 	}
-	return m.metadata(ctx, path)
+	return m.retry(ctx, fetchTimeout, func(ctx context.Context) (string, error) { return m.metadata(ctx, path) })
 }
 
 // unavailable is the reason why nothing can be asked.
@@ -243,11 +259,13 @@ func (m *Metadata) UserData(ctx context.Context) (string, error) {
 	if !m.Available(ctx) {
 		return "", m.unavailable(ctx)
 	}
-	out, err := m.client.GetUserData(ctx, &imds.GetUserDataInput{})
-	if err != nil {
-		return "", metadataError("user-data", err)
-	}
-	return readAll("user-data", out.Content)
+	return m.retry(ctx, fetchTimeout, func(ctx context.Context) (string, error) {
+		out, err := m.client.GetUserData(ctx, &imds.GetUserDataInput{})
+		if err != nil {
+			return "", metadataError("user-data", err)
+		}
+		return readAll("user-data", out.Content)
+	})
 }
 
 // InstanceID is the instance's id.

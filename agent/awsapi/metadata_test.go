@@ -5,6 +5,8 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -103,6 +105,61 @@ func TestNoMetadata(t *testing.T) {
 	}
 	if NewMetadata(MetadataConfig{Disabled: true}).Available(t.Context()) {
 		t.Error("a service that is disabled is there")
+	}
+}
+
+// TestMetadataThatIsLate: a host that looks like EC2 finds its metadata service
+// though that came up after the agent had given it up.
+func TestMetadataThatIsLate(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "sys_vendor"), []byte("Amazon EC2\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	m := NewMetadata(MetadataConfig{DMI: dir, Endpoint: service(t, map[string]string{"meta-data/instance-id": "i"})})
+	m.state, m.asked = absent, time.Now()
+	if m.Available(t.Context()) {
+		t.Error("a service that did not answer just now is asked again")
+	}
+	m.asked = time.Now().Add(-reprobe)
+	if !m.Available(t.Context()) {
+		t.Error("a service that is late is given up for good")
+	}
+	elsewhere := NewMetadata(MetadataConfig{DMI: t.TempDir(), Endpoint: "http://127.0.0.1:1"})
+	elsewhere.state, elsewhere.asked = absent, time.Now().Add(-time.Hour)
+	if elsewhere.MayAppear() || elsewhere.Available(t.Context()) {
+		t.Error("a host that is not EC2 waits for a metadata service")
+	}
+}
+
+// TestMetadataThatStumbles: one failed answer is no answer.
+func TestMetadataThatStumbles(t *testing.T) {
+	fails := 4
+	good := service(t, map[string]string{"meta-data/placement/region": "eu-west-1", "user-data": "x", "meta-data/instance-id": "i"})
+	target, err := url.Parse(good)
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := httputil.NewSingleHostReverseProxy(target)
+	var mu sync.Mutex // guards fails
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		if strings.HasSuffix(r.URL.Path, "/region") || strings.HasSuffix(r.URL.Path, "user-data") {
+			if fails--; fails >= 0 {
+				w.WriteHeader(http.StatusServiceUnavailable)
+				return
+			}
+			fails = 4
+		}
+		proxy.ServeHTTP(w, r)
+	}))
+	defer front.Close()
+	m := NewMetadata(MetadataConfig{DMI: t.TempDir(), Endpoint: front.URL})
+	if region, err := m.Region(t.Context()); region != "eu-west-1" || err != nil {
+		t.Errorf("region is %q, %v", region, err)
+	}
+	if data, err := m.UserData(t.Context()); data != "x" || err != nil {
+		t.Errorf("user data is %q, %v", data, err)
 	}
 }
 
