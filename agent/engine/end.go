@@ -19,6 +19,9 @@ import (
 // again.
 const retryPause = time.Second
 
+// signalPatience bounds the runtime's answer to a signal.
+const signalPatience = 30 * time.Second
+
 // imagePatience bounds the question which stop signal an image has.
 const imagePatience = 2 * time.Second
 
@@ -37,7 +40,15 @@ func (r *runner) signal(ctx context.Context, name string, kill bool, image conta
 		number = r.stopSignal(ctx, name, image)
 	}
 	id := t.ContainerID(name)
-	err := r.engine.runtime.Signal(ctx, id, number, kill)
+	away := false
+	err := persevere(ctx, func() error {
+		err := r.engine.signal(ctx, id, number, kill)
+		if errors.Is(err, container.ErrUnavailable) && !away {
+			away = true
+			r.log.Warn("cannot signal container; trying until the runtime is back", zap.String("container", name), zap.Error(err))
+		}
+		return err
+	})
 	switch {
 	case err == nil:
 		r.tell(task.Signalled{Container: name, Kill: kill, At: time.Now()})
@@ -47,11 +58,23 @@ func (r *runner) signal(ctx context.Context, name string, kill bool, image conta
 		r.engine.look(ctx, id)
 		r.tell(task.Signalled{Container: name, Kill: kill, At: time.Now()})
 	default:
-		r.log.Warn("cannot signal container", zap.String("container", name), zap.Error(err))
+		tried := time.Now()
+		level := zap.DebugLevel
+		if c := t.container(name); (kill && c.Stopping.KilledAt.IsZero()) || c.Stopping.SignalledAt.IsZero() {
+			level = zap.WarnLevel // Once for each signal; it is tried every second.
+		}
+		r.log.Log(level, "cannot signal container; trying again", zap.String("container", name), zap.Bool("kill", kill), zap.Error(err))
 		if pause(ctx, retryPause) {
-			r.tell(task.SignalFailed{Container: name})
+			r.tell(task.SignalFailed{Container: name, Kill: kill, At: tried})
 		}
 	}
+}
+
+// signal asks the runtime, and not for ever: a shim may hang.
+func (e *Engine) signal(ctx context.Context, id string, number syscall.Signal, all bool) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, signalPatience, timeoutError("signalled", signalPatience))
+	defer cancel()
+	return e.runtime.Signal(ctx, id, number, all)
 }
 
 // stopSignal is the task definition's, else the image's, else SIGTERM. An agent
@@ -110,6 +133,18 @@ func (r *runner) closeLogs(ctx context.Context, name string) {
 	t := r.view.Load()
 	if err := r.engine.config.Logs.Close(ctx, t.ContainerID(name)); err != nil && r.engine.ctx().Err() == nil {
 		r.log.Warn("cannot close the container's log", zap.String("container", name), zap.Error(err))
+	}
+}
+
+// closeEnded ends the streams of containers that had stopped when the last agent
+// was killed: it may not have come to it, and whoever follows a log waits for its
+// end.
+func (r *runner) closeEnded() {
+	t := r.view.Load()
+	for i := range t.State.Containers {
+		if c := &t.State.Containers[i]; c.Sent == task.ReportStopped && !t.State.Removed {
+			r.background(func(ctx context.Context) { r.closeLogs(ctx, c.Name) })
+		}
 	}
 }
 

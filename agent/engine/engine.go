@@ -84,6 +84,7 @@ func (e *Engine) begin(ctx context.Context) {
 		e.work.Go(func() { r.run(ctx, nil) })
 		// An empty batch makes the runner ask the machine what is to be done.
 		r.inbox.put()
+		r.closeEnded()
 	}
 	e.restore = nil
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -289,4 +290,75 @@ func TestStopNeedsNoRegistry(t *testing.T) {
 			}
 		})
 	}
+}
+
+// deafRuntime answers, but its shims take no signals.
+type deafRuntime struct{ container.Runtime }
+
+func (deafRuntime) Signal(context.Context, string, syscall.Signal, bool) error {
+	return container.Errorf(container.KindStop, "shim does not answer")
+}
+
+// TestStopWithoutSignals reports a task whose container cannot be signalled.
+func TestStopWithoutSignals(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(forever)
+		e, stop := w.start(t, func(c *Config) { c.Runtime = deafRuntime{c.Runtime} })
+		defer stop()
+		synctest.Wait()
+		d := web("a1", 0)
+		if err := e.Accept(t.Context(), d); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		if err := e.Stop(t.Context(), d.ARN); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Minute)
+		want := `STOPPED, web STOPPED "DockerTimeoutError: Could not transition to stopped; timed out after waiting 2m30s"`
+		if got := w.reports(d.ARN); got[len(got)-1] != want {
+			t.Errorf("reports: %v", got)
+		}
+		if left := w.remains(t.Context()); left != nil {
+			t.Errorf("the container was not removed in the end: %v", left)
+		}
+	})
+}
+
+// closingLogs tells which logs were closed; the first agent's hang.
+type closingLogs struct {
+	Logs
+	closed chan string
+}
+
+func (l closingLogs) Close(ctx context.Context, id string) error {
+	if l.closed == nil {
+		<-ctx.Done()
+		return context.Cause(ctx)
+	}
+	l.closed <- id
+	return nil
+}
+
+// TestLogsOfTheLastAgent ends the log of a container that stopped as the last
+// agent was killed: whoever follows it waits for that.
+func TestLogsOfTheLastAgent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(exits(0))
+		e, stop := w.start(t, func(c *Config) { c.Logs, c.CleanupWait = closingLogs{c.Logs, nil}, time.Hour })
+		synctest.Wait()
+		d := web("a1", 0)
+		if err := e.Accept(t.Context(), d); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute + time.Second)
+		stop()
+		closed := make(chan string, 10) // More than are closed.
+		_, stop = w.start(t, func(c *Config) { c.Logs, c.CleanupWait = closingLogs{c.Logs, closed}, time.Hour })
+		defer stop()
+		time.Sleep(time.Second)
+		if len(closed) != 1 || <-closed != RuntimeID(d.ARN, "web") {
+			t.Error("the log was not closed")
+		}
+	})
 }

@@ -24,3 +24,13 @@ func (t *Task) ID() string { return t.State.Definition.ID }
 
 // ContainerID is the id of a container in the runtime.
 func (t *Task) ContainerID(name string) string { return RuntimeID(t.State.Definition.ARN, name) }
+
+// container is the state of a container that the task has.
+func (t *Task) container(name string) *task.ContainerState {
+	for i := range t.State.Containers {
+		if t.State.Containers[i].Name == name {
+			return &t.State.Containers[i]
+		}
+	}
+	return &task.ContainerState{}
+}

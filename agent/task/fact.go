@@ -108,8 +108,13 @@ type (
 		Kill      bool
 		At        time.Time
 	}
-	// SignalFailed: the signal could not be sent; it is to be tried again.
-	SignalFailed struct{ Container string }
+	// SignalFailed: the signal could not be sent; it is to be tried again. At is
+	// zero where the runtime was away: it has not been asked then.
+	SignalFailed struct {
+		Container string
+		Kill      bool
+		At        time.Time
+	}
 	// StopTimedOut: the container had its time to stop.
 	StopTimedOut struct{ Container string }
 	// StartTimedOut: the container's startTimeout is over.

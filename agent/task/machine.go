@@ -290,6 +290,9 @@ func (m *Machine) applyStop(f Fact) {
 		m.signalled(f)
 	case SignalFailed:
 		m.land(f.Container, flightTerm, flightKill)
+		if c := m.find(f.Container); c != nil && !f.At.IsZero() {
+			c.signalled(f.Kill, f.At)
+		}
 	case StopTimedOut:
 		m.land(f.Container, flightStopAt)
 		if c := m.find(f.Container); c != nil {
@@ -320,15 +323,21 @@ func (m *Machine) signalled(f Signalled) {
 	if c == nil {
 		return
 	}
-	if c.Stopping.SignalledAt.IsZero() {
-		c.Stopping.SignalledAt = f.At
-	}
+	c.signalled(f.Kill, f.At)
 	m.flights[flight{f.Container, flightTerm}] = true
 	if f.Kill {
 		m.flights[flight{f.Container, flightKill}] = true
-		if c.Stopping.KilledAt.IsZero() {
-			c.Stopping.KilledAt = f.At
-		}
+	}
+}
+
+// signalled begins the time that the container has to stop, and to be killed. It
+// runs from the first try: a container that cannot be signalled gets no longer.
+func (c *ContainerState) signalled(kill bool, at time.Time) {
+	if c.Stopping.SignalledAt.IsZero() {
+		c.Stopping.SignalledAt = at
+	}
+	if kill && c.Stopping.KilledAt.IsZero() {
+		c.Stopping.KilledAt = at
 	}
 }
 
@@ -443,10 +452,12 @@ func factTime(f Fact) time.Time {
 		return f.At
 	case Signalled:
 		return f.At
+	case SignalFailed:
+		return f.At
 	case HealthChanged:
 		return f.At
 	case Admitted, Refused, Prepared, Released, DrainDue, CleanupDue, Removed, Resolved,
-		Created, SignalFailed, StopTimedOut, StartTimedOut:
+		Created, StopTimedOut, StartTimedOut:
 		return time.Time{}
 	}
 	return time.Time{}

@@ -174,7 +174,10 @@ func (r *replay) fact(kind, name, rest string) Fact {
 	case "signalled":
 		return Signalled{Container: name, At: r.now, Kill: rest == "kill"}
 	case "signal-failed":
-		return SignalFailed{Container: name}
+		if rest == "" {
+			return SignalFailed{Container: name}
+		}
+		return SignalFailed{Container: name, Kill: rest == "kill", At: r.now}
 	case "stop-timed-out":
 		return StopTimedOut{Container: name}
 	case "start-timed-out":

@@ -69,11 +69,11 @@ type Pulling struct{ StartedAt, StoppedAt time.Time }
 
 // Stopping is how far the stop of a running container has come.
 type Stopping struct {
-	// SignalledAt is when the stop signal was first sent.
+	// SignalledAt is when the stop signal was first sent, or tried to be.
 	SignalledAt time.Time
 	// TimedOut says that the time given for it is over: SIGKILL follows.
 	TimedOut bool
-	// KilledAt is when SIGKILL was first sent.
+	// KilledAt is when SIGKILL was first sent, or tried to be.
 	KilledAt time.Time
 }
 
