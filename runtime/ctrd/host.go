@@ -69,7 +69,7 @@ func kernelConfig(root string) string {
 	if err != nil {
 		return ""
 	}
-	defer packed.Close()
+	defer func() { _ = packed.Close() }() // Nothing was written.
 	z, err := gzip.NewReader(packed)
 	if err != nil {
 		return ""

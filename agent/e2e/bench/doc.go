@@ -2,7 +2,7 @@
 // against one containerd, and prints what it found beside the goals of the
 // design. `make bench` runs it.
 //
-//	go run ./agent/e2e/bench [-berth FILE] [-json] [-n 30] [-rounds 3] [-idle 20s]
+//	go run ./agent/e2e/bench [-berth FILE] [-json] [-n 30] [-rounds 3] [-idle 20s] [-profile DIR]
 //
 // Absolute figures depend on the machine and on what else it does, so each has
 // its bare counterpart measured in turn with it: container from the cached image,

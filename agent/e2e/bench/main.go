@@ -16,12 +16,12 @@ import (
 
 // options are what the command line says.
 type options struct {
-	berth  string
-	json   bool
-	starts int
-	rounds int
-	idle   time.Duration
-	keep   string
+	berth    string
+	json     bool
+	starts   int
+	rounds   int
+	idle     time.Duration
+	profiles string
 }
 
 func main() {
@@ -59,7 +59,7 @@ func parse(args []string, progress io.Writer) (o options, stage string, err erro
 	f.IntVar(&o.starts, "n", 30, "how many tasks are started and stopped one after the other")
 	f.IntVar(&o.rounds, "rounds", 3, "how many bursts of tasks, and how many restarts")
 	f.DurationVar(&o.idle, "idle", 20*time.Second, "how long idle tasks are watched")
-	f.StringVar(&o.keep, "profile", "", "directory for CPU and heap profiles of the agent; empty takes none")
+	f.StringVar(&o.profiles, "profile", "", "directory for CPU and heap profiles of the agent; empty takes none")
 	f.StringVar(&stage, "stage", "", "for the command's own use")
 	if err := f.Parse(args); err != nil {
 		return o, "", err

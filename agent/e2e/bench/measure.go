@@ -367,7 +367,7 @@ func (b *bench) size(context.Context) error {
 // profileCPU takes a CPU profile of the agent until the answer is called, if
 // profiles are wanted.
 func (b *bench) profileCPU(ctx context.Context, name string) (stop func() error) {
-	if b.keep == "" {
+	if b.profiles == "" {
 		return func() error { return nil }
 	}
 	done := make(chan error, 1) // One profile.
@@ -376,7 +376,7 @@ func (b *bench) profileCPU(ctx context.Context, name string) (stop func() error)
 }
 
 func (b *bench) profileHeap(ctx context.Context) error {
-	if b.keep == "" {
+	if b.profiles == "" {
 		return nil
 	}
 	return b.fetch(ctx, "heap", "idle.heap")
@@ -396,7 +396,7 @@ func (b *bench) fetch(ctx context.Context, path, name string) (err error) {
 	if resp.StatusCode != http.StatusOK {
 		return fmt.Errorf("cannot take a profile: %s", resp.Status)
 	}
-	file, err := os.Create(filepath.Join(b.keep, name))
+	file, err := os.Create(filepath.Join(b.profiles, name))
 	if err != nil {
 		return err
 	}
