@@ -25,6 +25,9 @@ var ErrUnavailable = errors.New("log process unavailable")
 // spawnEvery is how long a process that was started is given to answer.
 const spawnEvery = 200 * time.Millisecond
 
+// keepPause is the pause before Keep tries again what failed.
+const keepPause = time.Second
+
 // ClientConfig is what a Client is made of.
 type ClientConfig struct {
 	// Socket, Dir and DataDir are those of the log process; empty ones are the
@@ -241,13 +244,21 @@ func (c *Client) Status(ctx context.Context) ([]Status, error) {
 // connection, and starts a process (or waits for one) when that breaks. An
 // agent without systemd runs it beside the rest.
 func (c *Client) Keep(ctx context.Context) error {
+	silent := false
 	for ctx.Err() == nil {
 		resp, err := c.request(ctx, http.MethodGet, "http://logs/v1/hold")
 		if err != nil {
-			if ctx.Err() == nil {
-				c.cfg.Log.Warn("log process does not answer", zap.Error(err))
+			if ctx.Err() == nil && !silent {
+				silent = true
+				c.cfg.Log.Warn("log process does not answer; trying until it does, and no container starts until then", zap.Error(err))
 			}
-			continue // request has waited for Patience
+			// request has waited for Patience, unless no process could be started.
+			_ = pause(ctx, keepPause) // The loop looks at ctx.
+			continue
+		}
+		if silent {
+			silent = false
+			c.cfg.Log.Info("log process answers")
 		}
 		_, err = io.Copy(io.Discard, resp.Body)
 		if err = errors.Join(err, resp.Body.Close()); ctx.Err() == nil {
