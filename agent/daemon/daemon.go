@@ -96,52 +96,6 @@ func (a *agent) run(ctx context.Context) (err error) {
 	return runParts(ctx, parts)
 }
 
-// settle completes the settings with what instance metadata knows, and says
-// which of them are not honoured.
-func (a *agent) settle(ctx context.Context) error {
-	c := &a.options.Config
-	a.metadata = awsapi.NewMetadata(awsapi.MetadataConfig{
-		Endpoint: c.AWS.MetadataEndpoint, Disabled: c.AWS.MetadataDisabled || c.External, Log: a.log.Named("metadata"),
-	})
-	available := a.metadata.Available(ctx)
-	if available {
-		if err := a.reload(ctx); err != nil {
-			return err
-		}
-	}
-	if c.Region == "" {
-		return &TerminalError{Err: errors.New("no region is known: set AWS_DEFAULT_REGION in " + config.DefaultFile)}
-	}
-	if !available && !c.AWS.MetadataDisabled {
-		a.log.Info("going on without instance metadata", zap.String("region", c.Region), zap.String("cluster", c.Cluster))
-	}
-	if ignored := c.NotHonoured(); len(ignored) > 0 {
-		var names []string
-		for _, s := range ignored {
-			names = append(names, s.Name)
-		}
-		a.log.Warn("settings that this agent does not honour", zap.Strings("names", names))
-	}
-	return nil
-}
-
-// reload reads the settings again with what instance metadata says.
-func (a *agent) reload(ctx context.Context) error {
-	o := config.Options{File: a.options.ConfigFile, Environ: a.options.Environ}
-	if region, err := a.metadata.Region(ctx); err == nil {
-		o.Region = region
-	}
-	if data, err := a.metadata.UserData(ctx); err == nil {
-		o.UserData = []byte(data)
-	}
-	c, _, err := config.Load(o)
-	if err != nil {
-		return &TerminalError{Err: err}
-	}
-	a.options.Config = c
-	return nil
-}
-
 // recognise finds out whether the state on disk is this host's and this
 // cluster's.
 func (a *agent) recognise(ctx context.Context) error {
