@@ -45,6 +45,15 @@ func (n hostNetwork) Sync(ctx context.Context, plan ipam.Plan) error {
 	return err
 }
 
+// Mend repairs the host's rules if somebody has deleted them.
+func (n hostNetwork) Mend(ctx context.Context, plan func() ipam.Plan) error {
+	mended, err := n.Network.Mend(ctx, plan)
+	if mended {
+		n.log.Warn("somebody deleted our nftables tables; they are written again")
+	}
+	return err
+}
+
 // Files writes a container's name files and answers with their mounts.
 func (n hostNetwork) Files(ctx context.Context, f engine.Files) ([]container.Mount, error) {
 	req := network.FilesRequest{

@@ -72,6 +72,9 @@ type Network interface {
 	Detach(ctx context.Context, e ipam.Endpoint) error
 	// Sync removes what no endpoint of the plan wants and repairs what is missing.
 	Sync(ctx context.Context, plan ipam.Plan) error
+	// Mend repairs what all endpoints share if somebody has damaged it. plan
+	// answers with the endpoints that are attached; it is called only then.
+	Mend(ctx context.Context, plan func() ipam.Plan) error
 	// NetNS is the path of the network namespace of a container.
 	NetNS(id string) string
 	// Files writes a container's hosts, resolv.conf and hostname and answers with

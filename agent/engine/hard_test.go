@@ -362,3 +362,40 @@ func TestLogsOfTheLastAgent(t *testing.T) {
 		}
 	})
 }
+
+// damagedNetwork asks for the plan each time.
+type damagedNetwork struct {
+	Network
+	plan *atomic.Pointer[ipam.Plan]
+}
+
+func (n damagedNetwork) Mend(_ context.Context, plan func() ipam.Plan) error {
+	p := plan()
+	n.plan.Store(&p)
+	return nil
+}
+
+// TestPlanToMend repairs the network of the tasks that run, and of no other: an
+// ended one's ports may be somebody else's by then.
+func TestPlanToMend(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(forever)
+		var plan atomic.Pointer[ipam.Plan]
+		e, stop := w.start(t, func(c *Config) { c.Network = damagedNetwork{c.Network, &plan} })
+		defer stop()
+		synctest.Wait()
+		for _, id := range []string{"a1", "a2"} {
+			if err := e.Accept(t.Context(), web(id, 0)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(time.Second)
+		if err := e.StopTask(t.Context(), "a1", ""); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Second)
+		if got := *plan.Load(); len(got) != 1 || got[0].ID != RuntimeID(web("a2", 0).ARN, "web") || len(got[0].Ports) != 1 {
+			t.Errorf("plan: %v", got)
+		}
+	})
+}

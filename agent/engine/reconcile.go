@@ -3,6 +3,8 @@ package engine
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -199,14 +201,32 @@ func (e *Engine) watch(ctx context.Context) {
 func (e *Engine) reconcileLoop(ctx context.Context) {
 	ticker := time.NewTicker(e.config.Reconcile)
 	defer ticker.Stop()
+	damaged := false
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
 			e.reconcile(ctx)
+			err := e.config.Network.Mend(ctx, e.attached)
+			if err != nil && !damaged && ctx.Err() == nil {
+				e.log.Error("the network is damaged and cannot be repaired; trying again", zap.Error(err))
+			}
+			damaged = err != nil
 		}
 	}
+}
+
+// attached are the endpoints that are, or are about to be, attached: not those
+// of tasks that have stopped, which are being detached.
+func (e *Engine) attached() ipam.Plan {
+	var plan ipam.Plan
+	for _, t := range e.Tasks() {
+		if t.State.Admitted && t.State.StoppedAt.IsZero() {
+			plan = slices.AppendSeq(plan, maps.Values(t.Endpoints))
+		}
+	}
+	return plan
 }
 
 // errNoAnswer is why a question to the runtime was given up. The loop that asks

@@ -161,6 +161,8 @@ func (a agent) Sync(ctx context.Context, plan ipam.Plan) error {
 	})
 }
 
+func (a agent) Mend(context.Context, func() ipam.Plan) error { return nil }
+
 func (a agent) NetNS(id string) string { return "/netns/" + id }
 
 func (a agent) Files(ctx context.Context, f Files) ([]container.Mount, error) {
