@@ -163,7 +163,8 @@ func (m *Manager) Remove(ctx context.Context, id string) error {
 	return nil
 }
 
-// List has the IDs of the tasks that have a cgroup, sorted.
+// List has the IDs of the tasks that have a cgroup, sorted. On cgroup v2 a dash
+// in an ID comes back as an underscore.
 func (m *Manager) List(ctx context.Context) ([]string, error) {
 	ids, err := m.backend.list(ctx)
 	if err != nil {
@@ -202,9 +203,11 @@ func (m *Manager) ContainerPath(task, container string) string {
 	return filepath.Join(m.TaskPath(task), container)
 }
 
-// sliceName is the systemd slice of a task. A dash nests slices in systemd, and
-// an ID has none.
-func sliceName(id string) string { return slice + "-" + id + ".slice" }
+// sliceName is the systemd slice of a task. A dash nests slices in systemd. The
+// IDs of ECS have none; those of other control planes may be UUIDs.
+func sliceName(id string) string {
+	return slice + "-" + strings.ReplaceAll(id, "-", "_") + ".slice"
+}
 
 // slicePath is the directory of a task's slice.
 func slicePath(id string) string { return filepath.Join(slice+".slice", sliceName(id)) }
@@ -220,7 +223,7 @@ func taskOf(name string) (id string, ok bool) {
 
 // valid refuses an ID that is more than a name: it becomes a path.
 func valid(id string) error {
-	if id == "" || strings.Trim(id, "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_") != "" {
+	if id == "" || strings.Trim(id, "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_-") != "" {
 		return fmt.Errorf("invalid task ID %q for a cgroup", id)
 	}
 	return nil

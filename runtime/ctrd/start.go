@@ -27,6 +27,9 @@ const (
 	buryTries = 200
 )
 
+// undoPatience bounds the taking back of a start that failed.
+const undoPatience = 10 * time.Second
+
 // Start implements container.Runtime. The record is marked as started between
 // the making of the process and init's first instruction: a container without
 // the mark has certainly never run, whoever was killed when.
@@ -224,7 +227,10 @@ func mountTypes(mounts []mount.Mount) []*types.Mount {
 // undo takes back a start that failed: no task, and a record that looks as
 // before it was first started.
 func (r *Runtime) undo(ctx context.Context, s stored) {
-	ctx = context.WithoutCancel(ctx)
+	// Bounded: a process that does not die must not keep the caller, who has his
+	// own patience.
+	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), undoPatience, container.ErrTimeout)
+	defer cancel()
 	if _, err := r.tasks().Kill(ctx, &tasks.KillRequest{ContainerID: s.ID, Signal: uint32(syscall.SIGKILL), All: true}); err == nil {
 		_, _ = r.tasks().Wait(ctx, &tasks.WaitRequest{ContainerID: s.ID})
 	}
