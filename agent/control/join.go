@@ -98,7 +98,7 @@ func Join(ctx context.Context, cfg JoinConfig, saved Identity) (Identity, error)
 		instance, err = cfg.register(ctx, request)
 	}
 	if err != nil {
-		return Identity{}, classify(err)
+		return Identity{}, classify(err, saved)
 	}
 	if wrong := mismatch(request.Attributes, instance.Attributes); wrong != "" {
 		return Identity{}, &TerminalError{fmt.Errorf("cannot register: ECS did not take over the attributes %s", wrong)}
@@ -191,8 +191,12 @@ func clusterNotFound(err error) bool {
 }
 
 // classify says whether starting again can mend err, §1.8.
-func classify(err error) error {
+func classify(err error, saved Identity) error {
 	err = fmt.Errorf("cannot register: %w", err)
+	if saved.ContainerInstanceARN != "" && isType(err, ecs.ErrTypeClient) {
+		err = fmt.Errorf("%w (this host is %s; if that was deregistered, stop its tasks and remove the data directory, and it registers as a new one)",
+			err, saved.ContainerInstanceARN)
+	}
 	if isType(err, ecs.ErrTypeInvalidParameter) || isType(err, ecs.ErrTypeClient) ||
 		strings.Contains(err.Error(), "Container instance type changes are not supported.") {
 		return &TerminalError{err}

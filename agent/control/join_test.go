@@ -160,6 +160,13 @@ func TestExitCodes(t *testing.T) {
 			t.Errorf("%v: exit code %d after %d attempts", err, ExitCode(err), len(api.requests))
 		}
 	}
+	gone := &registry{answer: func(int, *ecs.RegisterContainerInstanceRequest) error {
+		return &ecs.Error{Type: ecs.ErrTypeClient, Message: "inactive"}
+	}}
+	if _, err := Join(t.Context(), JoinConfig{API: gone, Cluster: "blue", Host: someHost()}, Identity{ContainerInstanceARN: "arn:mine"}); ExitCode(err) != ExitTerminal ||
+		!strings.Contains(err.Error(), "this host is arn:mine; if that was deregistered") {
+		t.Errorf("a host that was deregistered is told %v", err)
+	}
 	_, err := Join(t.Context(), JoinConfig{API: &registry{drop: "ecs.os-type"}, Cluster: "blue", Host: someHost()}, Identity{})
 	if ExitCode(err) != ExitTerminal || !strings.Contains(err.Error(), "ecs.os-type") {
 		t.Errorf("an attribute that does not come back: %v", err)

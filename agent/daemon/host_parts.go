@@ -152,13 +152,16 @@ func dynamicPorts(c *config.Config) ports.Range {
 	return r
 }
 
+// containerdPatience is how long containerd may take for one answer at the start.
+const containerdPatience = 10 * time.Second
+
 // awaitContainerd waits until containerd answers. It may start after the agent,
 // and the unit does not order the two.
 func (h *host) awaitContainerd(ctx context.Context, address string, log *zap.Logger) error {
 	ticker := time.NewTicker(250 * time.Millisecond)
 	defer ticker.Stop()
 	for first := true; ; first = false {
-		_, err := h.runtime.List(ctx)
+		err := h.knock(ctx, containerdPatience)
 		if err == nil {
 			return nil
 		}
@@ -176,6 +179,18 @@ func (h *host) awaitContainerd(ctx context.Context, address string, log *zap.Log
 			return context.Cause(ctx)
 		}
 	}
+}
+
+// knock asks containerd for an answer. One that hangs is unavailable, like one
+// that is not there.
+func (h *host) knock(ctx context.Context, patience time.Duration) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("no answer within %s", patience))
+	defer cancel()
+	_, err := h.runtime.List(ctx)
+	if err != nil && ctx.Err() != nil {
+		return fmt.Errorf("%w: %w", container.ErrUnavailable, context.Cause(ctx))
+	}
+	return err
 }
 
 // engineConfig is the engine's configuration on this host.

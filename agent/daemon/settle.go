@@ -56,7 +56,7 @@ func (a *agent) complete(ctx context.Context, cloudInit string) error {
 		}
 		return &TerminalError{Err: errors.New("no region is known: set AWS_DEFAULT_REGION in " + config.DefaultFile)}
 	}
-	if !available && !c.AWS.MetadataDisabled {
+	if c.External { // Where metadata was asked for and is not there, its client said so.
 		a.log.Info("going on without instance metadata", zap.String("region", c.Region), zap.String("cluster", c.Cluster))
 	}
 	return nil
