@@ -42,13 +42,15 @@ func usable(e ipam.Endpoint) ipam.Endpoint {
 }
 
 // containerSysctls is what a new namespace needs before its interface appears. Addresses are ours to give, so the kernel
-// neither asks routers for more nor doubts those it gets: hairpin would bring the doubts back to it as an answer.
+// neither asks routers for more nor doubts those it gets: hairpin would bring the doubts back to it as an answer. As with
+// Docker, users other than root may listen on ports below 1024 and may ping: images count on it.
 func containerSysctls(e ipam.Endpoint) []string {
 	const conf = "net/ipv6/conf/default/"
+	set := []string{"net/ipv4/ip_unprivileged_port_start=0", "net/ipv4/ping_group_range=0 2147483647"}
 	if !e.IPv6.IsValid() {
-		return []string{conf + "disable_ipv6=1"}
+		return append(set, conf+"disable_ipv6=1")
 	}
-	return []string{conf + "accept_ra=0", conf + "accept_dad=0", conf + "autoconf=0"}
+	return append(set, conf+"accept_ra=0", conf+"accept_dad=0", conf+"autoconf=0")
 }
 
 func (n *Network) attach(e ipam.Endpoint) (err error) {
