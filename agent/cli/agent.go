@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/berthd/berth/agent/config"
 	"github.com/berthd/berth/agent/daemon"
+	"github.com/berthd/berth/agent/systemd"
 	"github.com/berthd/berth/runtime/logs"
 )
 
@@ -62,8 +64,28 @@ func (a *app) agentOptions(file string) (*daemon.Options, error) {
 		return nil, err
 	}
 	o.SpawnLogs = spawner.Start
+	if systemd.Supervised() {
+		o.SpawnLogs = func() error { return startLogUnit(spawner, log) }
+	}
 	o.Init = []string{spawner.Command[0], "init"}
 	return o, nil
+}
+
+// logUnit is the log process where systemd runs the agent.
+const logUnit = "berth-logs.service"
+
+// startLogUnit has systemd start the log process. One of the agent's own would
+// lie in the agent's cgroup, and keep the unit from starting for as long as it
+// lives; it is started only where there is no such unit.
+func startLogUnit(spawner *logs.Spawner, log *zap.Logger) error {
+	ctx, cancel := context.WithTimeoutCause(context.Background(), 5*time.Second, errors.New("systemd does not answer"))
+	defer cancel()
+	err := systemd.StartUnit(ctx, logUnit)
+	if err == nil {
+		return nil
+	}
+	log.Warn("cannot start the unit of the log process; starting one without", zap.String("unit", logUnit), zap.Error(err))
+	return spawner.Start()
 }
 
 // logSpawner starts this binary as a log process that has nothing to do with

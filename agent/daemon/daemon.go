@@ -66,7 +66,7 @@ func Run(ctx context.Context, o Options) error {
 	a := &agent{options: o, log: o.Log, board: health.NewBoard(), started: time.Now()}
 	err := a.run(ctx)
 	if ctx.Err() != nil && (err == nil || errors.Is(err, context.Cause(ctx))) {
-		a.log.Info("the agent has stopped; its tasks run on")
+		a.log.Info("the agent has stopped")
 		return nil
 	}
 	return err
@@ -93,7 +93,7 @@ func (a *agent) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	return runParts(ctx, parts)
+	return runParts(ctx, parts, a.leave)
 }
 
 // recognise finds out whether the state on disk is this host's and this
@@ -201,6 +201,7 @@ func (a *agent) watchdog(ctx context.Context) error {
 func (a *agent) reconciled(err error) {
 	now := time.Now()
 	a.board.Beat("engine", now)
+	a.board.Report("engine", health.OK, "", now)
 	status, reason := health.OK, ""
 	if err != nil {
 		status, reason = health.Impaired, err.Error()

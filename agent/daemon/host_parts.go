@@ -172,7 +172,7 @@ func (h *host) awaitContainerd(ctx context.Context, address string, log *zap.Log
 			log.Warn("containerd does not answer; waiting for it", zap.String("address", address), zap.Error(err))
 			tell(log, systemd.Status("waiting for containerd at "+address))
 		}
-		tell(log, systemd.ExtendStart(30*time.Second))
+		tell(log, systemd.ExtendTimeout(30*time.Second))
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():

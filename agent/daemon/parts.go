@@ -25,9 +25,10 @@ type running struct {
 }
 
 // runParts starts the parts in order and waits until one of them returns or ctx
-// ends. It then stops them all in reverse order, each one's end being waited
-// for, and returns what ended it.
-func runParts(ctx context.Context, parts []part) error {
+// ends; in the latter case it calls leave while they all still run. It then
+// stops them in reverse order, each one's end being waited for, and returns what
+// ended it.
+func runParts(ctx context.Context, parts []part, leave func(ctx context.Context)) error {
 	ended := make(chan *running, len(parts)) // A place for each: no part waits to be heard.
 	started := make([]*running, 0, len(parts))
 	for _, p := range parts {
@@ -44,6 +45,7 @@ func runParts(ctx context.Context, parts []part) error {
 	select {
 	case <-ctx.Done():
 		cause = context.Cause(ctx)
+		leave(context.WithoutCancel(ctx))
 	case first := <-ended:
 		cause = fmt.Errorf("%s ended: %w", first.name, orEnded(first.err))
 	}

@@ -34,8 +34,9 @@ func Reloading() error {
 	return notify(fmt.Sprintf("%s\nMONOTONIC_USEC=%d", daemon.SdNotifyReloading, now.Nano()/1000))
 }
 
-// ExtendStart asks for d more before systemd calls the start a failure; the engine uses it while it adopts many containers.
-func ExtendStart(d time.Duration) error {
+// ExtendTimeout asks for d more before systemd calls the start, or the stop, a failure: while containerd is waited for, or while the
+// tasks of a host that goes down are stopped.
+func ExtendTimeout(d time.Duration) error {
 	return notify(fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", d.Microseconds()))
 }
 

@@ -54,7 +54,7 @@ func TestMessages(t *testing.T) {
 		{"status that would smuggle", func() error { return Status("a\nMAINPID=1") }, `^STATUS=a MAINPID=1$`},
 		{"stopping", func() error { return Stopping("closing") }, `^STOPPING=1\nSTATUS=closing$`},
 		{"reloading", Reloading, `^RELOADING=1\nMONOTONIC_USEC=[1-9][0-9]*$`},
-		{"extend", func() error { return ExtendStart(30 * time.Second) }, `^EXTEND_TIMEOUT_USEC=30000000$`},
+		{"extend", func() error { return ExtendTimeout(30 * time.Second) }, `^EXTEND_TIMEOUT_USEC=30000000$`},
 	}
 	m := listen(t)
 	for _, tt := range tests {

@@ -37,7 +37,7 @@ var _ units = (*systemd.Conn)(nil)
 // connectSystemd opens a connection of its own for each piece of work: tasks
 // come seldom, and a connection held for ever would have to be watched.
 func connectSystemd(ctx context.Context) (units, error) {
-	conn, err := systemd.NewSystemConnectionContext(ctx)
+	conn, err := systemd.NewWithContext(ctx) // By the bus, and where there is none to systemd itself.
 	if err != nil {
 		return nil, fmt.Errorf("cannot reach systemd: %w", err)
 	}
