@@ -20,6 +20,10 @@ func TestTeardownRemovesOursOnly(t *testing.T) {
 	host := func() string {
 		return command(t, l.host, "nft", "list", "ruleset") + command(t, l.host, "ip", "-br", "link") + command(t, l.host, "ip", "-br", "addr")
 	}
+	// The kernel says that links are up a moment after they are; one that answers is.
+	if _, err := ask(t.Context(), l.client, "tcp", at(host4, 8080)); err != nil {
+		t.Fatal(err)
+	}
 	before := host()
 
 	cfg := l.net.cfg
