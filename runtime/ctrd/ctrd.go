@@ -104,6 +104,7 @@ type Runtime struct {
 	client *containerd.Client
 	host   host
 	log    *zap.Logger
+	opened time.Time
 
 	ids     *keyed // one holder for each container ID
 	groups  *groups
@@ -160,6 +161,7 @@ func New(cfg Config) (*Runtime, error) {
 		client:    client,
 		host:      detectHost("/"),
 		log:       cfg.Log,
+		opened:    time.Now(),
 		ids:       newKeyed(),
 		groups:    newGroups(),
 		images:    newImageCache(),

@@ -95,13 +95,6 @@ func isUnavailable(err error) bool {
 		(errdefs.IsUnavailable(err) && strings.Contains(err.Error(), "transport"))
 }
 
-// hasBundle says that containerd has a bundle of the container and no task: it
-// is making one, or taking one back. Its error has no kind.
-func hasBundle(err error, id string) bool {
-	return err != nil && strings.Contains(err.Error(), "/io.containerd.runtime.v2.task/") &&
-		strings.Contains(err.Error(), "/"+id+": file exists")
-}
-
 func isNoSpace(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, container.ErrNoSpace) ||
 		strings.Contains(err.Error(), "no space left on device") || strings.Contains(err.Error(), "disk quota exceeded")

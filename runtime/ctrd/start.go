@@ -20,13 +20,6 @@ import (
 	"github.com/berthd/berth/runtime/container"
 )
 
-// buryPause and buryTries say how long containerd may take to clear away a task
-// whose shim was killed, or that it was making for a client that was killed.
-const (
-	buryPause = 50 * time.Millisecond
-	buryTries = 200
-)
-
 // undoPatience bounds the taking back of a start that failed.
 const undoPatience = 10 * time.Second
 
@@ -61,6 +54,9 @@ func (r *Runtime) start(ctx context.Context, id string) (container.Status, error
 		}
 	}
 	if err := r.joins(ctx, &s); err != nil {
+		return container.Status{}, err
+	}
+	if err := r.awaitTakeback(ctx, s); err != nil {
 		return container.Status{}, err
 	}
 	leave := r.groups.enter(s.record.Group)
@@ -175,27 +171,7 @@ func (r *Runtime) newTask(ctx context.Context, s stored) error {
 	}
 	pipes := complete(s.record.IO, request.Terminal)
 	request.Stdin, request.Stdout, request.Stderr = pipes.Stdin, pipes.Stdout, pipes.Stderr
-	tick := time.NewTicker(buryPause)
-	defer tick.Stop()
-	for range buryTries {
-		_, err = r.tasks().Create(ctx, request)
-		if err = native(err); !errdefs.IsAlreadyExists(err) && !hasBundle(err, s.ID) {
-			return err
-		}
-		// A Start was cut short between making the process and starting it.
-		p, gerr := r.task(ctx, s.ID)
-		if gerr == nil && p.GetStatus() == tasktypes.Status_CREATED {
-			return nil
-		}
-		// Or the shim was killed and containerd is about to notice, or it is still
-		// busy with a Start of an agent that was killed.
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
-	return err
+	return r.makeTask(ctx, s, request)
 }
 
 // complete names /dev/null where a stream is not connected and another is: the

@@ -19,9 +19,8 @@ import (
 	"github.com/berthd/berth/runtime/runtimetest"
 )
 
-// TestStartWhileAnotherIsTakenBack: containerd is still busy with the Start of
-// an agent that was killed, and has its bundle; it is not long, and is waited
-// for.
+// TestStartWhileAnotherIsTakenBack: containerd still has the bundle of a Start
+// that was cut short; it is not long, and is waited for.
 func TestStartWhileAnotherIsTakenBack(t *testing.T) {
 	daemon := runtimetest.NewContainerd(t, "containerd")
 	registry := runtimetest.Images(t)
