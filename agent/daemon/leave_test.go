@@ -78,38 +78,47 @@ func TestFarewell(t *testing.T) {
 		err    error
 	}{
 		{
-			"each task is told once", goingDown{
+			"each task is told once",
+			goingDown{
 				tasks: []engine.Task{newTask("a", task.ReportRunning), newTask("b", task.ReportRunning)},
 				takes: map[string]time.Duration{"a": 30 * time.Second, "b": time.Second}, unsent: time.Millisecond,
 			},
-			[]string{"a: Host is shutting down", "b: Host is shutting down"}, 31 * time.Second, nil,
+			[]string{"a: Host is shutting down", "b: Host is shutting down"},
+			31 * time.Second, nil,
 		},
 		{
-			"one that is stopping is waited for", goingDown{
+			"one that is stopping is waited for",
+			goingDown{
 				tasks: []engine.Task{newTask("a", task.ReportStopped)},
 				ends:  map[string]time.Time{"a": time.Date(2000, 1, 1, 0, 0, 9, 0, time.UTC)}, unsent: time.Millisecond,
 			},
 			nil, 10 * time.Second, nil,
 		},
 		{
-			"ECS does not answer", goingDown{
+			"ECS does not answer",
+			goingDown{
 				tasks: []engine.Task{newTask("a", task.ReportRunning)}, takes: map[string]time.Duration{"a": time.Second},
 			},
-			[]string{"a: Host is shutting down"}, lastWords + 2*time.Second, nil,
+			[]string{"a: Host is shutting down"},
+			lastWords + 2*time.Second, nil,
 		},
 		{
-			"a task that does not stop", goingDown{tasks: []engine.Task{newTask("a", task.ReportRunning)}},
-			[]string{"a: Host is shutting down"}, departure + time.Second, errLate,
+			"a task that does not stop",
+			goingDown{tasks: []engine.Task{newTask("a", task.ReportRunning)}},
+			[]string{"a: Host is shutting down"},
+			departure + time.Second, errLate,
 		},
 		{
-			"a task that was forgotten meanwhile", goingDown{
+			"a task that was forgotten meanwhile",
+			goingDown{
 				tasks:  []engine.Task{newTask("a", task.ReportRunning)},
 				refuse: fmt.Errorf("cannot stop task a: %w", engine.ErrUnknownTask),
 			},
 			nil, departure + time.Second, errLate,
 		},
 		{
-			"a wish that cannot be written", goingDown{tasks: []engine.Task{newTask("a", task.ReportRunning)}, refuse: broken},
+			"a wish that cannot be written",
+			goingDown{tasks: []engine.Task{newTask("a", task.ReportRunning)}, refuse: broken},
 			nil, time.Second, broken,
 		},
 	} {

@@ -96,8 +96,8 @@ func (a *agent) checkCloudInit(ctx context.Context, path string) error {
 			Datasource string `json:"datasource"`
 		} `json:"v1"`
 	}
-	if json.Unmarshal(text, &result) != nil || result.V1.Datasource != "DataSourceNone" {
-		return nil
+	if err := json.Unmarshal(text, &result); err != nil || result.V1.Datasource != "DataSourceNone" {
+		return nil //nolint:nilerr // Not what cloud-init writes, or all is well.
 	}
 	if data, err := a.metadata.UserData(ctx); err != nil || data == "" {
 		return nil //nolint:nilerr // Without user data there was nothing to write.

@@ -167,7 +167,7 @@ func TestRegistryRestart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer resumed.Body.Close()
+	defer func() { _ = resumed.Body.Close() }()
 	if resumed.StatusCode != http.StatusOK || resumed.ContentLength != int64(raw.Len()) {
 		t.Errorf("a range without an end: %s, %d bytes, want all %d", resumed.Status, resumed.ContentLength, raw.Len())
 	}

@@ -89,7 +89,7 @@ func layer() ([]byte, error) {
 	add(&tar.Header{Name: "etc/passwd", Mode: 0o644}, []byte("root:x:0:0::/root:/bin/sh\nweb:x:1000:1000::/:/bin/sh\n"))
 	add(&tar.Header{Name: "etc/group", Mode: 0o644}, []byte("root:x:0:\nweb:x:1000:\n"))
 	add(&tar.Header{Name: "www/index.html", Mode: 0o644}, []byte("hello from berth\n"))
-	for _, tool := range strings.Fields(tools) {
+	for tool := range strings.FieldsSeq(tools) {
 		add(&tar.Header{Typeflag: tar.TypeSymlink, Name: "bin/" + tool, Linkname: "busybox", Mode: 0o777}, nil)
 	}
 	return out.Bytes(), errors.Join(append(errs, w.Close())...)
