@@ -58,7 +58,7 @@ func (n hostNetwork) Mend(ctx context.Context, plan func() ipam.Plan) error {
 func (n hostNetwork) Files(ctx context.Context, f engine.Files) ([]container.Mount, error) {
 	req := network.FilesRequest{
 		ID: f.ID, HostNetwork: f.HostNetwork, Hostname: f.Hostname, Domain: f.Domainname,
-		DNS: network.DNS{Search: f.DNSSearch, Options: f.DNSOptions},
+		DNS: network.DNS{Search: f.DNS.Search, Options: f.DNS.Options},
 	}
 	if req.Hostname == "" && !f.HostNetwork {
 		req.Hostname = f.ID[:12]
@@ -75,7 +75,7 @@ func (n hostNetwork) Files(ctx context.Context, f engine.Files) ([]container.Mou
 		}
 		req.ExtraHosts = append(req.ExtraHosts, network.Host{Addr: addr, Names: []string{h.Name}})
 	}
-	for _, s := range f.DNS {
+	for _, s := range f.DNS.Servers {
 		addr, err := netip.ParseAddr(s)
 		if err != nil {
 			return nil, container.Errorf(container.KindHost, "invalid DNS server %q", s)

@@ -86,11 +86,11 @@ type Network interface {
 
 // Files says what a container's hosts, resolv.conf and hostname hold.
 type Files struct {
-	ID, Hostname, Domainname   string
-	HostNetwork                bool
-	Addresses                  ipam.Addresses
-	Hosts                      []task.Host
-	DNS, DNSSearch, DNSOptions []string
+	ID, Hostname, Domainname string
+	HostNetwork              bool
+	Addresses                ipam.Addresses
+	Hosts                    []task.Host
+	DNS                      task.DNS
 }
 
 // Cgroups makes the cgroup that parents a task's containers. Both methods are

@@ -194,7 +194,7 @@ func files(d *task.Definition, c *task.Container, endpoints map[string]ipam.Endp
 	f := Files{
 		ID: RuntimeID(d.ARN, c.Name), Hostname: c.Spec.Process.Hostname, Domainname: c.Spec.Process.Domainname,
 		HostNetwork: d.Network == task.NetworkHost, Addresses: endpoints[c.Name].Addresses,
-		Hosts: slices.Clone(c.Hosts), DNS: c.DNS, DNSSearch: c.DNSSearch, DNSOptions: c.DNSOptions,
+		Hosts: slices.Clone(c.Hosts), DNS: c.DNS,
 	}
 	for _, link := range c.Links {
 		a := endpoints[link.Container].Addresses

@@ -62,15 +62,15 @@ type Container struct {
 	// Log is the log driver and its options.
 	Log Log
 	// Hosts, DNS and Links shape the container's /etc/hosts and resolv.conf.
-	Hosts                      []Host
-	DNS, DNSSearch, DNSOptions []string
-	Links                      []Link
-	DependsOn                  []Dependency
-	StartTimeout, StopTimeout  time.Duration
-	HealthCheck                *container.Healthcheck
-	ReportHealth               bool
-	Restart                    *RestartPolicy
-	EnvironmentWithoutRegion   bool
+	Hosts                     []Host
+	DNS                       DNS
+	Links                     []Link
+	DependsOn                 []Dependency
+	StartTimeout, StopTimeout time.Duration
+	HealthCheck               *container.Healthcheck
+	ReportHealth              bool
+	Restart                   *RestartPolicy
+	EnvironmentWithoutRegion  bool
 }
 
 // PortMapping publishes a port, or a range of them, of a container.
@@ -93,6 +93,10 @@ type Log struct {
 
 // Host is a line of /etc/hosts.
 type Host struct{ Name, Address string }
+
+// DNS are a container's own settings for resolv.conf; what is empty is the
+// host's.
+type DNS struct{ Servers, Search, Options []string }
 
 // Link gives a container of the task a name in another's /etc/hosts.
 type Link struct{ Container, Alias string }

@@ -142,7 +142,7 @@ func (b *builder) container(c *wire.Container, docs documents, path string) (tas
 	out := task.Container{
 		Name: c.Name, ARN: c.ARN, Image: docs.config.Image, Essential: c.Essential,
 		CPU: c.CPU, Memory: c.Memory, MemoryReservation: docs.host.MemoryReservation / mebibyte,
-		DNS: docs.host.DNS, DNSSearch: docs.host.DNSSearch, DNSOptions: docs.host.DNSOptions,
+		DNS:          task.DNS{Servers: docs.host.DNS, Search: docs.host.DNSSearch, Options: docs.host.DNSOptions},
 		StartTimeout: seconds(c.StartTimeout), StopTimeout: seconds(c.StopTimeout),
 		EnvironmentWithoutRegion: withoutRegion(docs.config.Env),
 	}
