@@ -13,8 +13,12 @@ import (
 	"github.com/berthd/berth/agent/wire/tcs"
 )
 
-// maxFrames is how many websocket frames are remembered.
-const maxFrames = 1000
+// How much is remembered: websocket frames, their bytes, and tasks' metrics.
+const (
+	maxFrames     = 1000
+	maxFrameBytes = 16 << 20
+	maxMeasured   = 1000
+)
 
 // Frame is one websocket frame that was received or sent, with secrets masked.
 type Frame struct {
@@ -44,7 +48,9 @@ type Metrics struct {
 type telemetry struct {
 	mu     sync.Mutex // Guards all below.
 	frames []Frame
+	bytes  int // Of the frames' texts.
 	seen   Metrics
+	order  []string // The task ARNs in seen, the first one seen first.
 }
 
 func newTelemetry() *telemetry {
@@ -59,10 +65,14 @@ func (t *telemetry) frame(f Frame) {
 	f.Text = keys.ReplaceAllString(f.Text, `"$1":"***"`)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if len(t.frames) >= maxFrames {
-		t.frames = slices.Delete(t.frames, 0, len(t.frames)-maxFrames+1)
-	}
 	t.frames = append(t.frames, f)
+	t.bytes += len(f.Text)
+	gone := 0
+	for len(t.frames)-gone > maxFrames || (t.bytes > maxFrameBytes && len(t.frames)-gone > 1) {
+		t.bytes -= len(t.frames[gone].Text)
+		gone++
+	}
+	t.frames = slices.Delete(t.frames, 0, gone)
 }
 
 func (t *telemetry) publish(instance string, m *tcs.PublishMetricsRequest) {
@@ -70,6 +80,13 @@ func (t *telemetry) publish(instance string, m *tcs.PublishMetricsRequest) {
 	defer t.mu.Unlock()
 	t.seen.Idle[instance] = m.Metadata.Idle
 	for _, task := range m.TaskMetrics {
+		if _, known := t.seen.Tasks[task.TaskARN]; !known {
+			if len(t.order) >= maxMeasured {
+				delete(t.seen.Tasks, t.order[0])
+				t.order = slices.Delete(t.order, 0, 1)
+			}
+			t.order = append(t.order, task.TaskARN)
+		}
 		t.seen.Tasks[task.TaskARN] = TaskMetrics{At: time.Now(), Instance: instance, Metrics: task}
 	}
 }
