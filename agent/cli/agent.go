@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -33,7 +34,12 @@ runs (berth-logs.service) the agent starts one, which outlives it.`,
 			if err != nil {
 				return Terminal(err)
 			}
-			err = daemon.Run(cmd.Context(), *o)
+			var background sync.WaitGroup
+			defer background.Wait()
+			ctx, cancel := context.WithCancelCause(cmd.Context())
+			defer cancel(nil)
+			o.Ready = func() { background.Go(func() { keepTrim(ctx, o.Log) }) }
+			err = daemon.Run(ctx, *o)
 			if _, ok := errors.AsType[*daemon.TerminalError](err); ok {
 				return Terminal(err)
 			}

@@ -1,8 +1,10 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -47,12 +49,17 @@ one by itself.`,
 				return err
 			}
 			conf.Log = log
+			var background sync.WaitGroup
+			defer background.Wait()
+			ctx, cancel := context.WithCancelCause(cmd.Context())
+			defer cancel(nil)
 			conf.Ready = func() {
+				background.Go(func() { keepTrim(ctx, log) })
 				if err := systemd.Ready("reading the containers' output"); err != nil {
 					log.Debug("cannot notify systemd", zap.Error(err))
 				}
 			}
-			err = logs.Run(cmd.Context(), conf)
+			err = logs.Run(ctx, conf)
 			if cmd.Context().Err() != nil {
 				return nil //nolint:nilerr // It was told to stop.
 			}
