@@ -89,10 +89,14 @@ func (e *Engine) restoreTask(rec record) ipam.Plan {
 // that no record knows.
 func (e *Engine) adopt(ctx context.Context, statuses []container.Status) {
 	found := map[string]container.Status{}
+	lost := map[string]bool{} // tasks that have containers and no record
 	for _, s := range statuses {
 		found[s.ID] = s
 		if _, known := e.place(s.ID); known {
 			continue
+		}
+		if id := s.Labels[LabelTask]; id != "" && e.runner(id) == nil {
+			lost[id] = true
 		}
 		e.log.Warn("removing a container that belongs to no task", zap.String("container", s.ID), zap.String("task", s.Labels[LabelTask]))
 		if err := e.runtime.Remove(ctx, s.ID); err != nil {
@@ -102,6 +106,11 @@ func (e *Engine) adopt(ctx context.Context, statuses []container.Status) {
 			e.log.Warn("cannot remove the log of a container that belongs to no task", zap.String("container", s.ID), zap.Error(err))
 		}
 		e.confess(ctx, s.Labels[LabelTaskARN])
+	}
+	for id := range lost {
+		if err := e.config.Cgroups.Remove(ctx, id); err != nil {
+			e.log.Warn("cannot remove the cgroup of a task whose record is lost", zap.String("task", id), zap.Error(err))
+		}
 	}
 	for _, t := range e.Tasks() {
 		r := e.runner(t.ID())
