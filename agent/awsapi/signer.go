@@ -28,6 +28,9 @@ func NewSigner(credentials *Credentials, region, service string) *Signer {
 	return &Signer{credentials: credentials, region: region, service: service, v4: v4.NewSigner(), now: time.Now}
 }
 
+// Credentials are the keys it signs with.
+func (s *Signer) Credentials() *Credentials { return s.credentials }
+
 // SignRequest adds Authorization, X-Amz-Date and, with session keys,
 // X-Amz-Security-Token to a request whose body is body.
 func (s *Signer) SignRequest(ctx context.Context, r *http.Request, body []byte) error {

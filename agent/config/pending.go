@@ -22,16 +22,15 @@ func pendings() map[string]pending {
 		poll    = "Berth reads every container each second, and that costs little"
 	)
 	return map[string]pending{
-		"ECS_CONTAINER_INSTANCE_PROPAGATE_TAGS_FROM": {"this version does not read the tags of the EC2 instance: name them in ECS_CONTAINER_INSTANCE_TAGS", "none"},
-		"ECS_ENABLE_SPOT_INSTANCE_DRAINING":          {"this version does not watch for spot interruptions", "false"},
-		"ECS_WARM_POOLS_CHECK":                       {"this version registers at once, in a warm pool too", "false"},
-		"ECS_UPDATES_ENABLED":                        {updates, "false"},
-		"ECS_UPDATE_DOWNLOAD_DIR":                    {updates, ""},
-		"ECS_AUDIT_LOGFILE":                          {roles, ""},
-		"ECS_AUDIT_LOGFILE_DISABLED":                 {roles, "true"},
-		"ECS_DISABLE_DOCKER_HEALTH_CHECK":            {health, "true"},
-		"ECS_SHARED_VOLUME_MATCH_FULL_CONFIG":        {volumes, "false"},
-		"ECS_CHECKPOINT":                             {"Berth always keeps its state", "true"},
+		"ECS_ENABLE_SPOT_INSTANCE_DRAINING":   {"this version does not watch for spot interruptions", "false"},
+		"ECS_WARM_POOLS_CHECK":                {"this version registers at once, in a warm pool too", "false"},
+		"ECS_UPDATES_ENABLED":                 {updates, "false"},
+		"ECS_UPDATE_DOWNLOAD_DIR":             {updates, ""},
+		"ECS_AUDIT_LOGFILE":                   {roles, ""},
+		"ECS_AUDIT_LOGFILE_DISABLED":          {roles, "true"},
+		"ECS_DISABLE_DOCKER_HEALTH_CHECK":     {health, "true"},
+		"ECS_SHARED_VOLUME_MATCH_FULL_CONFIG": {volumes, "false"},
+		"ECS_CHECKPOINT":                      {"Berth always keeps its state", "true"},
 
 		"ECS_ENGINE_AUTH_TYPE": {auth, ""},
 		"ECS_ENGINE_AUTH_DATA": {auth, ""},

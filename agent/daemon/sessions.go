@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"runtime"
@@ -133,15 +134,7 @@ func (s *sessions) join(ctx context.Context) (control.Identity, error) {
 	}
 	for {
 		tell(s.log, systemd.Status("joining cluster "+a.options.Config.Cluster))
-		host, err := s.describe(ctx)
-		if err != nil {
-			return control.Identity{}, err
-		}
-		join := control.JoinConfig{API: s.api, Cluster: cluster, Host: host, Log: s.log}
-		if !a.options.Config.Instance.NoInstanceDocument && !a.options.Config.External && a.metadata.Available(ctx) {
-			join.Document = a.metadata
-		}
-		identity, err := control.Join(ctx, join, a.identity)
+		identity, err := s.register(ctx, cluster)
 		if err == nil {
 			if err := a.saveIdentity(identity); err != nil {
 				return identity, err
@@ -165,6 +158,21 @@ func (s *sessions) join(ctx context.Context) (control.Identity, error) {
 	}
 }
 
+// register makes one attempt, which may take an hour while the service is in
+// trouble.
+func (s *sessions) register(ctx context.Context, cluster string) (control.Identity, error) {
+	a := s.agent
+	host, err := s.describe(ctx)
+	if err != nil {
+		return control.Identity{}, err
+	}
+	join := control.JoinConfig{API: s.api, Cluster: cluster, Host: host, Log: s.log}
+	if !a.options.Config.Instance.NoInstanceDocument && !a.options.Config.External && a.metadata.Available(ctx) {
+		join.Document = a.metadata
+	}
+	return control.Join(ctx, join, a.identity)
+}
+
 // describe is what this host says of itself when it registers.
 func (s *sessions) describe(ctx context.Context) (control.Host, error) {
 	a := s.agent
@@ -177,12 +185,15 @@ func (s *sessions) describe(ctx context.Context) (control.Host, error) {
 		CPUs: runtime.NumCPU(), MemoryMiB: total, ReservedMiB: int64(c.Instance.ReservedMemory),
 		ReservedTCP: c.Instance.ReservedPorts, ReservedUDP: c.Instance.ReservedPortsUDP,
 		OSFamily: osFamily(a), EC2InstanceID: a.identity.EC2InstanceID,
-		CustomAttributes: c.Instance.Attributes, Tags: c.Instance.Tags,
+		CustomAttributes: c.Instance.Attributes,
 		Features: control.Features{
 			LogDrivers: s.logDrivers(), Privileged: !c.Capability.PrivilegedDisabled, TaskLimits: c.Cgroup.TaskLimits,
 			ContainerOrdering: true, RestartPolicy: true, PortRanges: true, External: c.External,
 			SELinux: c.Capability.SELinux, AppArmor: c.Capability.AppArmor,
 		},
+	}
+	if host.Tags, err = s.tags(ctx); err != nil {
+		return control.Host{}, err
 	}
 	if c.External {
 		host.Architecture = architecture()
@@ -191,6 +202,23 @@ func (s *sessions) describe(ctx context.Context) (control.Host, error) {
 		host.OutpostARN = outpost
 	}
 	return host, nil
+}
+
+// tags are the ones that were set and, where that is wanted, the EC2 instance's
+// below them (spec/control-plane.md §1.5).
+func (s *sessions) tags(ctx context.Context) (map[string]string, error) {
+	c := &s.agent.options.Config
+	if !c.Instance.PropagateTags {
+		return c.Instance.Tags, nil
+	}
+	tags, err := awsapi.InstanceTags(ctx, awsapi.InstanceTagsConfig{
+		Credentials: s.signer.Credentials(), Region: c.Region, InstanceID: s.agent.identity.EC2InstanceID, Proxy: s.proxy,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("cannot register with the tags of the EC2 instance (ECS_CONTAINER_INSTANCE_PROPAGATE_TAGS_FROM): %w", err)
+	}
+	maps.Copy(tags, c.Instance.Tags)
+	return tags, nil
 }
 
 // logDrivers are the drivers that are both there and allowed.
