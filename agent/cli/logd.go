@@ -60,10 +60,7 @@ one by itself.`,
 				}
 			}
 			err = logs.Run(ctx, conf)
-			if cmd.Context().Err() != nil {
-				return nil //nolint:nilerr // It was told to stop.
-			}
-			if err != nil {
+			if err != nil && cmd.Context().Err() == nil { // It was not told to stop.
 				return fmt.Errorf("the log process ended: %w", err)
 			}
 			return nil
