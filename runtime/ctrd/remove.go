@@ -92,7 +92,7 @@ func (r *Runtime) remove(ctx context.Context, id string) error {
 func (r *Runtime) kill(ctx context.Context, s stored) error {
 	p, err := r.task(ctx, s.ID)
 	if errdefs.IsNotFound(err) {
-		return nil
+		return r.clearLeftover(ctx, s.ID)
 	}
 	if err != nil {
 		return err

@@ -24,6 +24,9 @@ const (
 	// was not enough, and to clear away a task whose shim was killed.
 	takebackPause = 50 * time.Millisecond
 	takebackTries = 200
+	// takebackQuiet is how many tries containerd is given before we delete the
+	// task that is in the way.
+	takebackQuiet = 10
 )
 
 // awaitTakeback waits, in the first moments of a Runtime, until containerd is
@@ -49,7 +52,7 @@ func (r *Runtime) makeTask(ctx context.Context, s stored, request *tasks.CreateT
 	tick := time.NewTicker(takebackPause)
 	defer tick.Stop()
 	disturbed := false
-	for range takebackTries {
+	for try := range takebackTries {
 		_, err = r.tasks().Create(ctx, request)
 		switch err = native(err); {
 		case err == nil && !disturbed:
@@ -58,6 +61,10 @@ func (r *Runtime) makeTask(ctx context.Context, s stored, request *tasks.CreateT
 			// What was in the way may reach for this one too: look again.
 		case isTakenBack(err, s.ID):
 			disturbed = true
+		case isLeftover(err):
+			if cerr := r.clearLeftover(ctx, s.ID); cerr != nil {
+				return cerr
+			}
 		case !errdefs.IsAlreadyExists(err):
 			return err
 		default:
@@ -65,10 +72,10 @@ func (r *Runtime) makeTask(ctx context.Context, s stored, request *tasks.CreateT
 			if gerr == nil && p.GetStatus() == tasktypes.Status_CREATED {
 				return nil
 			}
-			if gerr == nil && p.GetStatus() == tasktypes.Status_STOPPED && disturbed {
-				if err := r.deleteTask(ctx, s); err != nil {
-					return err
-				}
+			if try >= takebackQuiet || (gerr == nil && p.GetStatus() == tasktypes.Status_STOPPED && disturbed) {
+				// A containerd that was restarted meanwhile has a task without a
+				// process, or one that never was its container's.
+				r.bury(ctx, s.ID)
 			}
 			// Or the shim was killed and containerd is about to notice.
 		}

@@ -1,0 +1,68 @@
+package ctrd_test
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/berthd/berth/runtime/container"
+	"github.com/berthd/berth/runtime/runtimetest"
+)
+
+// TestContainerdStopsDuringStart: containerd is stopped, or killed, in the middle
+// of a Start; whatever that leaves behind, the next Start gets the container to
+// run.
+func TestContainerdStopsDuringStart(t *testing.T) {
+	daemon := runtimetest.NewContainerd(t, "containerd")
+	registry := runtimetest.Images(t)
+	s := suite{address: daemon.Address, state: stateDir(t)}
+	rt := open(t, s.config(t, "cut"))
+	if err := pullErr(t.Context(), rt, registry.Busybox); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 4 {
+		for end, down := range map[string]func(){"stop": daemon.Stop, "kill": daemon.Kill} {
+			id := fmt.Sprintf("%s%d", end, i)
+			spec := container.Spec{ID: id, Image: registry.Busybox}
+			spec.Process.Command = []string{"sleep", "3600"}
+			if err := rt.Create(t.Context(), spec); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { remove(t, rt, id) })
+			first := make(chan error, 1) // One answer.
+			go func() {
+				_, err := rt.Start(t.Context(), id)
+				first <- err
+			}()
+			timer := time.NewTimer(time.Duration(i*25) * time.Millisecond)
+			<-timer.C
+			down()
+			cut := <-first
+			daemon.Start()
+			awaitAnswer(t, rt)
+			began := time.Now()
+			if st, err := rt.Start(t.Context(), id); err != nil || st.Phase != container.Running {
+				t.Errorf("%s: first Start %v; then %+v, %v", id, cut, st, err)
+			} else if took := time.Since(began); took > 2*time.Second {
+				t.Errorf("%s: first Start %v; then it took %s", id, cut, took)
+			}
+		}
+	}
+}
+
+// awaitAnswer waits until containerd answers again.
+func awaitAnswer(t *testing.T, rt container.Runtime) {
+	t.Helper()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(30 * time.Second); ; <-tick.C {
+		_, err := rt.List(t.Context())
+		if err == nil {
+			return
+		}
+		if !errors.Is(err, container.ErrUnavailable) || time.Now().After(deadline) {
+			t.Fatalf("containerd does not come back: %v", err)
+		}
+	}
+}
