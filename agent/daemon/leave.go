@@ -20,6 +20,8 @@ const (
 	// lastWords is how long ECS is then waited for to take the reports. What it has
 	// not taken is told it after the boot.
 	lastWords = 5 * time.Second
+	// patience is how long systemd may take to answer; it has much to do just then.
+	patience = 15 * time.Second
 	// shutdownReason is what ECS is told about tasks that end with their host.
 	shutdownReason = "Host is shutting down"
 )
@@ -33,7 +35,7 @@ var errLate = errors.New("the host cannot wait any longer")
 // Left to themselves they would lose what they last wrote, hold up the shutdown
 // until they are killed, and count as running until the next boot.
 func (a *agent) leave(ctx context.Context) {
-	asking, cancel := context.WithTimeoutCause(ctx, time.Second, errLate)
+	asking, cancel := context.WithTimeoutCause(ctx, patience, errLate)
 	down, err := systemd.GoingDown(asking)
 	cancel()
 	if err != nil {
