@@ -223,10 +223,12 @@ func (s *sessions) tags(ctx context.Context) (map[string]string, error) {
 
 // logDrivers are the drivers that are both there and allowed.
 func (s *sessions) logDrivers() []string {
-	have := []string{"json-file", "none"}
 	configured := s.agent.options.Config.Capability.LoggingDrivers
-	return slices.DeleteFunc(have, func(d string) bool { return !slices.Contains(configured, d) })
+	return slices.DeleteFunc(builtLogDrivers(), func(d string) bool { return !slices.Contains(configured, d) })
 }
+
+// builtLogDrivers are the drivers that this version has.
+func builtLogDrivers() []string { return []string{"json-file", "none"} }
 
 // communication is the ACS session.
 func (s *sessions) communication(id control.Identity, endpoints *control.Endpoints, t *tcs.Client) *acs.Client {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"go.uber.org/zap"
 
@@ -26,6 +27,13 @@ func (a *agent) settle(ctx context.Context) error {
 	if err := a.complete(ctx, cloudInitResult); err != nil {
 		return err
 	}
+	a.sayIgnored()
+	return nil
+}
+
+// sayIgnored names what was set and has no effect.
+func (a *agent) sayIgnored() {
+	c := &a.options.Config
 	if ignored := c.NotHonoured(); len(ignored) > 0 {
 		var names []string
 		for _, s := range ignored {
@@ -33,7 +41,12 @@ func (a *agent) settle(ctx context.Context) error {
 		}
 		a.log.Warn("settings that this agent does not honour; berth config says why", zap.Strings("names", names))
 	}
-	return nil
+	if c.Explicit("ECS_AVAILABLE_LOGGING_DRIVERS") {
+		missing := slices.DeleteFunc(slices.Clone(c.Capability.LoggingDrivers), func(d string) bool { return slices.Contains(builtLogDrivers(), d) })
+		if len(missing) > 0 {
+			a.log.Warn("log drivers of ECS_AVAILABLE_LOGGING_DRIVERS that this version does not have and does not advertise", zap.Strings("drivers", missing))
+		}
+	}
 }
 
 // complete asks instance metadata for what the settings leave open. Metadata that

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"testing"
 
 	"go.uber.org/zap"
+	zapobserver "go.uber.org/zap/zaptest/observer"
 
 	"github.com/berthd/berth/agent/awsapi"
 	"github.com/berthd/berth/agent/config"
@@ -93,5 +95,30 @@ func TestComplete(t *testing.T) {
 				t.Errorf("cluster %s, region %s, %v", c.Cluster, c.Region, err)
 			}
 		})
+	}
+}
+
+// TestSayIgnored: one line for settings, one for log drivers, and none for a host
+// where nobody set either.
+func TestSayIgnored(t *testing.T) {
+	for file, want := range map[string]string{
+		"ECS_CLUSTER=blue": "",
+		"ECS_WARM_POOLS_CHECK=true\nDOCKER_HOST=unix:///x":                           "[ECS_WARM_POOLS_CHECK DOCKER_HOST]",
+		`ECS_AVAILABLE_LOGGING_DRIVERS=["json-file","awslogs","none"]`:               "[awslogs]",
+		"ECS_AVAILABLE_LOGGING_DRIVERS=[\"none\"]\nECS_DISABLE_IMAGE_CLEANUP=true\n": "",
+	} {
+		core, logs := zapobserver.New(zap.WarnLevel)
+		a := settings(t, file, "")
+		a.log = zap.New(core)
+		a.sayIgnored()
+		got := ""
+		for _, e := range logs.All() {
+			for _, v := range e.ContextMap() {
+				got += fmt.Sprint(v)
+			}
+		}
+		if got != want {
+			t.Errorf("%q says %s, want %s", file, got, want)
+		}
 	}
 }
