@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -21,14 +22,31 @@ func TestMain(m *testing.M) {
 	})
 }
 
-// TestStories runs every story. They share one containerd, which they restart
-// at will, so they run one after the other.
+// restarting is the story that stops and kills its containerd.
+const restarting = "testdata/containerd.txtar"
+
+// TestStories runs every story but one. They share a containerd, and some run at
+// once.
 func TestStories(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tell(t, slices.DeleteFunc(files, func(f string) bool { return f == restarting }))
+}
+
+// TestContainerdRestarts runs the story that restarts containerd, with one of its
+// own: the others must not notice.
+func TestContainerdRestarts(t *testing.T) { tell(t, []string{restarting}) }
+
+// tell runs stories on a containerd that is theirs.
+func tell(t *testing.T, files []string) {
+	t.Helper()
 	needPrograms(t)
 	binary := build(t)
 	daemon := runtimetest.NewContainerd(t, "containerd")
 	testscript.Run(t, testscript.Params{
-		Dir:                 "testdata",
+		Files:               files,
 		RequireExplicitExec: true,
 		TestWork:            os.Getenv("BERTH_TEST_KEEP") != "",
 		Setup: func(e *testscript.Env) error {
