@@ -71,8 +71,12 @@ func (r *runner) imageOf(ctx context.Context, c *task.Container, image container
 // it does not come back before ctx ends, that is the reason, and not the time.
 func persevere(ctx context.Context, ask func() error) error {
 	err := ask()
-	for errors.Is(err, container.ErrUnavailable) && pause(ctx, retryPause) && ctx.Err() == nil {
-		err = ask()
+	for errors.Is(err, container.ErrUnavailable) && pause(ctx, retryPause) {
+		again := ask()
+		if again != nil && ctx.Err() != nil {
+			return err
+		}
+		err = again
 	}
 	return err
 }
