@@ -1,7 +1,9 @@
 package packaging_test
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -56,7 +58,9 @@ func want(t *testing.T, u unit, section string, values map[string]string) {
 
 func TestAgentUnitAgreesWithTheCode(t *testing.T) {
 	u := read(t, "berth.service")
-	want(t, u, "Unit", map[string]string{"After": "network.target containerd.service dbus.service", "Wants": "berth-logs.service", "StartLimitIntervalSec": "0"})
+	want(t, u, "Unit", map[string]string{
+		"After": "network.target", "Wants": "berth-logs.service berth-shutdown.service", "StartLimitIntervalSec": "0",
+	})
 	want(t, u, "Service", map[string]string{
 		"Type": "notify", "NotifyAccess": "main", "ExecStart": binary + " agent", "Restart": "always", "KillMode": "process",
 		"RestartPreventExitStatus": fmt.Sprint(cli.ExitTerminal), "RuntimeDirectoryPreserve": "yes",
@@ -84,6 +88,43 @@ func TestLogUnitAgreesWithTheCode(t *testing.T) {
 	})
 }
 
+// What the farewell needs is kept, the agent is not told anything that systemd does not tell it, and nothing waits for it at boot.
+func TestShutdownUnitOrdersTheStopAlone(t *testing.T) {
+	u := read(t, "berth-shutdown.service")
+	want(t, u, "Unit", map[string]string{
+		"After": "network.target dbus.service containerd.service berth-logs.service", "Before": "", "Wants": "", "DefaultDependencies": "",
+	})
+	want(t, u, "Service", map[string]string{"Type": "oneshot", "RemainAfterExit": "yes", "ExecStart": "", "TimeoutStopSec": "3min"})
+	if u["Install"] != nil {
+		t.Error("a target that wants this unit would wait at boot for all that it is after; berth.service wants it")
+	}
+
+	// What it does when it is stopped depends on what systemd does then.
+	command, ok := strings.CutPrefix(strings.Join(u["Service"]["ExecStop"], " + "), "/bin/sh -c '")
+	command, closed := strings.CutSuffix(command, "'")
+	if !ok || !closed {
+		t.Fatalf("ExecStop=%v is not one command of a shell", u["Service"]["ExecStop"])
+	}
+	for state, stops := range map[string]string{
+		"stopping": "stop berth.service\n", "running": "", "degraded": "", "starting": "", "maintenance": "", "": "",
+	} {
+		dir := t.TempDir()
+		said := filepath.Join(dir, "said")
+		script := "#!/bin/sh\n[ $1 = is-system-running ] && { echo " + state + "; exit 1; }\necho \"$@\" >>" + said + "\n"
+		if err := os.WriteFile(filepath.Join(dir, "systemctl"), []byte(script), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.CommandContext(t.Context(), "/bin/sh", "-c", command)
+		cmd.Env = []string{"PATH=" + dir}
+		if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {
+			t.Errorf("state %q: %v\n%s", state, err, out)
+		}
+		if got, err := os.ReadFile(said); string(got) != stops || err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("state %q: systemctl was told %q (%v), want %q", state, got, err, stops)
+		}
+	}
+}
+
 // under answers path relative to base, as systemd wants its directories.
 func under(t *testing.T, base, path string) string {
 	t.Helper()
@@ -96,7 +137,7 @@ func under(t *testing.T, base, path string) string {
 
 // Stopping, restarting or upgrading one thing must not take another with it, and nothing may wait for what is not ours.
 func TestUnitsAreBoundToNothing(t *testing.T) {
-	for _, name := range []string{"berth.service", "berth-logs.service"} {
+	for _, name := range []string{"berth.service", "berth-logs.service", "berth-shutdown.service"} {
 		u := read(t, name)
 		for _, key := range []string{"BindsTo", "PartOf", "Requires", "Requisite", "Upholds", "PropagatesStopTo"} {
 			if v := u["Unit"][key]; v != nil {
@@ -104,11 +145,10 @@ func TestUnitsAreBoundToNothing(t *testing.T) {
 			}
 		}
 		for _, key := range []string{"After", "Wants", "Before"} {
+			if name == "berth-shutdown.service" && key == "After" {
+				continue // That is what it is for, and nobody waits for it.
+			}
 			for _, v := range u["Unit"][key] {
-				if key == "After" {
-					// An order alone, for the sake of the shutdown: the agent needs both to stop the tasks of a host that goes down.
-					v = strings.NewReplacer("containerd.service", "", "dbus.service", "").Replace(v)
-				}
 				for _, foreign := range []string{"containerd", "docker", "cloud", "network-online"} {
 					if strings.Contains(v, foreign) {
 						t.Errorf("%s: %s=%s", name, key, v)
@@ -184,7 +224,7 @@ func TestSystemdVerifies(t *testing.T) {
 	}
 	dir := t.TempDir()
 	var paths []string
-	for _, name := range []string{"berth.slice", "berth-logs.service", "berth.service"} {
+	for _, name := range []string{"berth.slice", "berth-logs.service", "berth-shutdown.service", "berth.service"} {
 		text, err := os.ReadFile(filepath.Join("systemd", name))
 		if err != nil {
 			t.Fatal(err)
