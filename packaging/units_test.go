@@ -13,6 +13,7 @@ import (
 
 	"github.com/berthd/berth/agent/cli"
 	"github.com/berthd/berth/agent/config"
+	"github.com/berthd/berth/runtime/cgroups"
 )
 
 // binary is where the packages put the program.
@@ -125,6 +126,25 @@ func TestShutdownUnitOrdersTheStopAlone(t *testing.T) {
 	}
 }
 
+// The cgroups of the tasks are below slices of these names, which systemd must not stop by itself.
+func TestSlicesOfTasksAreNotStoppedAtShutdown(t *testing.T) {
+	for _, name := range []string{"ecstasks.slice", "ecstasks-.slice.d/shutdown.conf"} {
+		want(t, read(t, name), "Unit", map[string]string{"DefaultDependencies": "no", "Conflicts": ""})
+	}
+	// systemd nests a-b.slice in a.slice, and reads a-.slice.d for it.
+	root := t.TempDir()
+	if err := os.WriteFile(filepath.Join(root, "cgroup.controllers"), []byte("cpu memory pids\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	m, err := cgroups.New(cgroups.Config{Driver: cgroups.Systemd, Mode: cgroups.V2, Root: root})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if parent, _, _ := strings.Cut(m.Parent("1a2b"), "-"); parent != "ecstasks" {
+		t.Errorf("the tasks are in the slice %s", m.Parent("1a2b"))
+	}
+}
+
 // under answers path relative to base, as systemd wants its directories.
 func under(t *testing.T, base, path string) string {
 	t.Helper()
@@ -224,7 +244,7 @@ func TestSystemdVerifies(t *testing.T) {
 	}
 	dir := t.TempDir()
 	var paths []string
-	for _, name := range []string{"berth.slice", "berth-logs.service", "berth-shutdown.service", "berth.service"} {
+	for _, name := range []string{"berth.slice", "ecstasks.slice", "berth-logs.service", "berth-shutdown.service", "berth.service"} {
 		text, err := os.ReadFile(filepath.Join("systemd", name))
 		if err != nil {
 			t.Fatal(err)
