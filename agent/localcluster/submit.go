@@ -1,6 +1,7 @@
 package localcluster
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/berthd/berth/agent/wire/ecs"
@@ -142,7 +143,8 @@ func (t *task) end(reason string) {
 	exited := slices.ContainsFunc(t.Containers, func(c ecs.Container) bool { return c.ExitCode != nil })
 	switch {
 	case exited || !t.StartedAt.IsZero():
-		t.wantStopped(ecs.StopEssentialContainerExited, "Essential container in task exited")
+		// An agent that ended the task itself says why.
+		t.wantStopped(ecs.StopEssentialContainerExited, cmp.Or(reason, "Essential container in task exited"))
 	case reason != "":
 		t.wantStopped(ecs.StopTaskFailedToStart, reason)
 	default:
