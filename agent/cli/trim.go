@@ -16,19 +16,26 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// trimPeriod is how often a long-running process gives back memory. It costs a
-// collection of a few MiB and some hundred page faults each time.
-const trimPeriod = 30 * time.Second
+// A long-running process lets go of its program's unused pages every trimPeriod,
+// which costs some hundred page faults without a read, and collects garbage for
+// the sake of the host every collectEvery-th time.
+const (
+	trimPeriod   = 10 * time.Second
+	collectEvery = 6
+)
 
-// keepTrim gives memory back at once and then every half minute until ctx ends: what
-// the collector holds, and the pages of the program that are not being used. The
-// agent and the log process map the same large binary and touch most of it only
-// when they start; without this those pages count as theirs for ever.
+// keepTrim gives memory back, now and every trimPeriod, until ctx ends. The agent
+// and the log process map the same large binary and touch most of it only when
+// they start or have much to do; without this those pages count as theirs for
+// ever.
 func keepTrim(ctx context.Context, log *zap.Logger) {
 	debug.SetGCPercent(50)
 	ticker := time.NewTicker(trimPeriod)
 	defer ticker.Stop()
-	for {
+	for n := 0; ; n++ {
+		if n%collectEvery == 0 {
+			debug.FreeOSMemory()
+		}
 		if err := trim(); err != nil {
 			log.Debug("cannot give memory back", zap.Error(err))
 			return
@@ -41,8 +48,9 @@ func keepTrim(ctx context.Context, log *zap.Logger) {
 	}
 }
 
+// trim lets go of the pages of this program's file that are mapped and can be
+// read again.
 func trim() error {
-	debug.FreeOSMemory()
 	self, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("cannot find this program: %w", err)

@@ -47,7 +47,7 @@ type Config struct {
 	// DrainMin to DrainMax is how long container changes wait for a task change;
 	// zero are 10 and 30 seconds.
 	DrainMin, DrainMax time.Duration
-	// Reconcile is how often the runtime is compared; zero is three seconds.
+	// Reconcile is how often the runtime is compared; zero is four seconds.
 	Reconcile time.Duration
 	// Starts is how many containers are created and started at once; zero is eight.
 	Starts int
@@ -180,7 +180,7 @@ func (c Config) withDefaults() Config {
 	set(&c.CleanupWait, 3*time.Hour)
 	set(&c.DrainMin, 10*time.Second)
 	set(&c.DrainMax, 30*time.Second)
-	set(&c.Reconcile, 3*time.Second)
+	set(&c.Reconcile, 4*time.Second)
 	if c.Starts <= 0 {
 		c.Starts = 8
 	}
