@@ -94,7 +94,16 @@ func (r *Runtime) clear(ctx context.Context, s stored) (container.Status, bool, 
 	}
 	switch p.GetStatus() {
 	case tasktypes.Status_STOPPED, tasktypes.Status_CREATED:
-		return container.Status{}, false, r.deleteTask(ctx, s)
+		err := r.deleteTask(ctx, s)
+		if err == nil {
+			return container.Status{}, false, nil
+		}
+		// The shim may have been told to start it by a containerd that was killed
+		// before it could say so.
+		if p, look := r.task(ctx, s.ID); look == nil && p.GetStatus() == tasktypes.Status_RUNNING {
+			return r.status(s, p), true, nil
+		}
+		return container.Status{}, false, err
 	default:
 		return r.status(s, p), true, nil
 	}
