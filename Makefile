@@ -65,8 +65,9 @@ demo: deps build ## join a cluster and run a task definition, from start to last
 	packaging/demo/demo.sh
 
 .PHONY: test
+# One package at a time: several start containerds of their own, and two at once would time each other out.
 test: deps $(CTRD2)/.done ## run all tests; as root none is skipped
-	BERTH_TEST_CONTAINERD2=$(CTRD2)/containerd go test -race -shuffle=on -timeout 20m $(TESTFLAGS) ./...
+	BERTH_TEST_CONTAINERD2=$(CTRD2)/containerd go test -race -shuffle=on -p 1 -timeout 25m $(TESTFLAGS) ./...
 
 .PHONY: check
 check: $(LINT) ## formatting, linters, the layout, links between pages, tidiness of go.mod
