@@ -23,6 +23,8 @@ type Config struct {
 	Addresses *ipam.Leases
 	Ports     *ports.Table
 	Observer  Observer
+	// Resources, if set, makes what tasks need besides.
+	Resources Resources
 	Log       *zap.Logger
 
 	// Reconciled, if set, is told each time the runtime has been compared, and
@@ -192,6 +194,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Observer == nil {
 		c.Observer = nobody{}
+	}
+	if c.Resources == nil {
+		c.Resources = nothing{}
 	}
 	return c
 }

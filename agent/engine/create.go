@@ -23,34 +23,58 @@ const (
 	LabelContainer = "berth.container"
 )
 
+// creation is what is known in the task's goroutine about a container to create.
+type creation struct {
+	container   *task.Container
+	image       container.Image
+	endpoints   map[string]ipam.Endpoint
+	outfits     map[string]Outfit
+	provisioned bool
+}
+
 // create makes the container, without starting it.
-func (r *runner) create(ctx context.Context, name string, image container.Image, endpoints map[string]ipam.Endpoint) {
-	e := r.engine
+func (r *runner) create(ctx context.Context, w creation) {
+	e, name := r.engine, w.container.Name
 	if !e.acquire(ctx) {
 		return
 	}
 	defer e.releaseStart()
 	ctx, cancel := context.WithTimeoutCause(ctx, e.config.CreateTimeout, timeoutError("created", e.config.CreateTimeout))
 	defer cancel()
-	d := &r.view.Load().State.Definition
-	c := r.definition(name)
-	image, err := r.imageOf(ctx, c, image)
+	var err error
+	w.image, err = r.imageOf(ctx, w.container, w.image)
+	if err == nil {
+		err = r.outfit(ctx, &w)
+	}
 	var spec container.Spec
 	if err == nil {
-		spec, err = e.spec(ctx, d, c, image, endpoints)
+		spec, err = e.spec(ctx, &r.view.Load().State.Definition, &w)
 	}
 	if err == nil {
 		err = persevere(ctx, func() error { return e.runtime.Create(ctx, spec) })
 	}
 	switch {
 	case err == nil:
-		r.tell(task.Created{Container: name, RuntimeID: spec.ID, Bindings: bindings(endpoints[name])})
+		r.tell(task.Created{Container: name, RuntimeID: spec.ID, Bindings: bindings(w.endpoints[name])})
 	case e.ctx().Err() != nil:
 		// The agent ends; the next one creates.
 	default:
 		r.log.Warn("cannot create container", zap.String("container", name), zap.Error(err))
 		r.tell(task.CreateFailed{Container: name, Failure: failure(err, container.KindCreate), At: time.Now()})
 	}
+}
+
+// outfit asks for the task's resources again where an earlier agent did: their
+// values are in memory only.
+func (r *runner) outfit(ctx context.Context, w *creation) (err error) {
+	if w.provisioned {
+		return nil
+	}
+	if w.outfits, err = r.engine.config.Resources.Provision(ctx, *r.view.Load()); err != nil {
+		return container.Errorf(container.KindResources, "%w", err)
+	}
+	r.keepOutfits(w.outfits)
+	return nil
 }
 
 // imageOf is the image to create from. An agent that was restarted since the
@@ -133,14 +157,22 @@ func (e *Engine) acquire(ctx context.Context) bool {
 func (e *Engine) releaseStart() { <-e.starts }
 
 // spec completes the container's spec with what is only known on the host.
-func (e *Engine) spec(ctx context.Context, d *task.Definition, c *task.Container, image container.Image, endpoints map[string]ipam.Endpoint) (container.Spec, error) {
+func (e *Engine) spec(ctx context.Context, d *task.Definition, w *creation) (container.Spec, error) {
+	c, endpoints := w.container, w.endpoints
+	outfit := w.outfits[c.Name]
 	id := RuntimeID(d.ARN, c.Name)
 	spec := c.Spec
 	spec.ID, spec.Group = id, d.ID
-	spec.Image, spec.Digest = c.Image, image.Digest
+	spec.Image, spec.Digest = c.Image, w.image.Digest
 	spec.Labels = labels(d, c)
-	spec.Process.Env = e.environment(c, image)
-	spec.Mounts = slices.Clone(spec.Mounts)
+	spec.Process.Env, spec.Process.SecretEnv = e.environment(w), outfit.SecretEnv
+	spec.Mounts = slices.Concat(spec.Mounts, outfit.Mounts)
+	spec.Rights.GroupAdd = slices.Concat(spec.Rights.GroupAdd, outfit.Groups)
+	spec.Devices = slices.Concat(spec.Devices, outfit.Devices)
+	log := c.Log
+	if outfit.Log != nil {
+		log = *outfit.Log
+	}
 	if endpoint, own := endpoints[c.Name]; own {
 		spec.NetNS = e.config.Network.NetNS(endpoint.ID)
 	}
@@ -160,7 +192,7 @@ func (e *Engine) spec(ctx context.Context, d *task.Definition, c *task.Container
 	})
 	wait.Go(func() (err error) {
 		spec.IO, err = e.config.Logs.Open(ctx, LogStream{
-			ID: id, Task: d.ID, Name: c.Name, Driver: c.Log.Driver, Options: c.Log.Options,
+			ID: id, Task: d.ID, Name: c.Name, Driver: log.Driver, Options: log.Options,
 			Labels: spec.Labels, Terminal: spec.Process.Terminal, Stdin: spec.Process.Stdin,
 		})
 		return err
@@ -178,11 +210,13 @@ func labels(d *task.Definition, c *task.Container) map[string]string {
 	return all
 }
 
-// environment adds the region where neither the task nor the image has one
-// (spec/task-engine.md §6, step 9).
-func (e *Engine) environment(c *task.Container, image container.Image) []string {
-	env := slices.Clone(c.Spec.Process.Env)
-	if !c.EnvironmentWithoutRegion || e.config.Region == "" || slices.ContainsFunc(image.Env, isRegion) {
+// environment is the container's own, what its task's resources put over it, and
+// the region where nobody has set one (spec/task-engine.md §6, step 9).
+func (e *Engine) environment(w *creation) []string {
+	c, outfit := w.container, w.outfits[w.container.Name]
+	env := slices.Concat(c.Spec.Process.Env, outfit.Env)
+	if !c.EnvironmentWithoutRegion || e.config.Region == "" ||
+		slices.ContainsFunc(w.image.Env, isRegion) || slices.ContainsFunc(outfit.SecretEnv, isRegion) {
 		return env
 	}
 	return append(env, "AWS_REGION="+e.config.Region, "AWS_DEFAULT_REGION="+e.config.Region)

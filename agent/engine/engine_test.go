@@ -368,10 +368,10 @@ func TestEnvironmentRegion(t *testing.T) {
 		{"the task has one", nil, true, []string{"A=1"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			got := e.environment(&task.Container{
+			got := e.environment(&creation{container: &task.Container{
 				Spec:                     container.Spec{Process: container.Process{Env: []string{"A=1"}}},
 				EnvironmentWithoutRegion: !c.given,
-			}, container.Image{Env: c.image})
+			}, image: container.Image{Env: c.image}})
 			if diff := cmp.Diff(c.want, got); diff != "" {
 				t.Error(diff)
 			}

@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
+	"unicode"
+	"unicode/utf8"
 
 	"go.uber.org/zap"
 
@@ -171,10 +174,33 @@ func (r *runner) prepare(ctx context.Context) {
 			}
 		})
 	}
+	wg.Go(func() {
+		outfits, err := r.engine.config.Resources.Provision(ctx, *t)
+		if err == nil {
+			r.keepOutfits(outfits)
+		} else if ctx.Err() == nil {
+			r.log.Warn("cannot make the task's resources", zap.Error(err))
+			refuse(task.Refused{Failure: task.Failure{Name: string(container.KindResources), Text: resourceReason(err)}})
+		}
+	})
 	wg.Wait()
 	if ctx.Err() == nil {
 		r.tell(fact)
 	}
+}
+
+// keepOutfits remembers what containers get of the task's resources. It stays in
+// memory: there may be secrets in it.
+func (r *runner) keepOutfits(outfits map[string]Outfit) {
+	r.inbox.put(message{ask: func(*task.Machine) { r.outfits, r.provisioned = outfits, true }})
+}
+
+// resourceReason is a failed resource in the words that ECS shows: with a capital
+// letter and single spaces (spec/task-engine.md §1.7).
+func resourceReason(err error) string {
+	text := strings.Join(strings.Fields(err.Error()), " ")
+	first, size := utf8.DecodeRuneInString(text)
+	return string(unicode.ToUpper(first)) + text[size:]
 }
 
 // cgroup is the task's cgroup as spec/task-engine.md §5.3 wants it.

@@ -73,6 +73,8 @@ func (e *Engine) pullWithFallback(ctx context.Context, r *runner, c *task.Contai
 		Ref: c.Image, Policy: e.config.PullPolicy,
 		InactivityTimeout: e.config.PullInactivity, ResolveTimeout: e.config.PullResolve,
 	}
+	d := &r.view.Load().State.Definition
+	req.Auth = func(ctx context.Context) (*container.Auth, error) { return e.config.Resources.Auth(ctx, d, c) }
 	var image container.Image
 	patient, cancel := context.WithTimeoutCause(ctx, e.config.CreateTimeout, container.ErrTimeout)
 	defer cancel()

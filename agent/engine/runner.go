@@ -35,8 +35,11 @@ type runner struct {
 	endpoints map[string]ipam.Endpoint
 	pulls     map[string]context.CancelCauseFunc
 	images    map[string]container.Image
-	timers    []*time.Timer
-	forgotten bool
+	// outfits are what Provision answered with, once provisioned is set.
+	outfits     map[string]Outfit
+	provisioned bool
+	timers      []*time.Timer
+	forgotten   bool
 }
 
 func newRunner(e *Engine, m *task.Machine) *runner {
@@ -255,9 +258,11 @@ func (r *runner) dispatch(ctx context.Context, w task.Work) {
 			cancel(errTaskStopped)
 		}
 	case task.Create:
-		image := r.images[w.Container]
-		endpoints := maps.Clone(r.endpoints)
-		r.background(func(ctx context.Context) { r.create(ctx, w.Container, image, endpoints) })
+		what := creation{
+			container: r.definition(w.Container), image: r.images[w.Container],
+			endpoints: maps.Clone(r.endpoints), outfits: r.outfits, provisioned: r.provisioned,
+		}
+		r.background(func(ctx context.Context) { r.create(ctx, what) })
 	case task.Start:
 		r.background(func(ctx context.Context) { r.start(ctx, w.Container) })
 	case task.Signal:

@@ -30,6 +30,16 @@ type Definition struct {
 	// RoleID and ExecutionRoleID are the ids under which the role credentials
 	// are vended; the keys themselves are in memory only.
 	RoleID, ExecutionRoleID string
+	// Volumes are what containers mount by name.
+	Volumes []Volume
+	// ENI is the task's own network interface, in awsvpc mode only.
+	ENI *ENI
+	// Proxy redirects the task's traffic, in awsvpc mode only.
+	Proxy *Proxy
+	// FaultInjection lets the task's containers ask for network faults.
+	FaultInjection bool
+	// Associations give containers devices of the host.
+	Associations []Association
 }
 
 // NetworkMode is the network mode of a task.
@@ -71,6 +81,22 @@ type Container struct {
 	ReportHealth              bool
 	Restart                   *RestartPolicy
 	EnvironmentWithoutRegion  bool
+	// MetadataID is the path element that nobody can guess under which the
+	// container finds its metadata; "" without.
+	MetadataID string
+	// VolumeMounts are the volumes of the task that the container sees.
+	VolumeMounts []VolumeMount
+	// Secrets are fetched with the execution role before the container is created.
+	Secrets []Secret
+	// EnvironmentFiles are ARNs of S3 objects that hold variables.
+	EnvironmentFiles []string
+	// Registry says where the credentials for the image come from; nil is
+	// anonymous, or what the host is configured with.
+	Registry *Registry
+	// Firelens makes the container the task's log router.
+	Firelens *Firelens
+	// ManagedAgents run beside the container's process.
+	ManagedAgents []ManagedAgent
 }
 
 // PortMapping publishes a port, or a range of them, of a container.
@@ -89,6 +115,8 @@ type PortMapping struct {
 type Log struct {
 	Driver  string
 	Options map[string]string
+	// ExecutionRole says that the driver signs with the task's execution role.
+	ExecutionRole bool
 }
 
 // Host is a line of /etc/hosts.

@@ -1,6 +1,10 @@
 package container
 
-import "time"
+import (
+	"context"
+	"fmt"
+	"time"
+)
 
 // Spec is everything the runtime must know to create a container. The caller
 // owns it and must not change it after the call.
@@ -46,6 +50,9 @@ type Process struct {
 	Command, Entrypoint []string
 	// Env entries K=V are added over the image's, in order; the last wins.
 	Env []string
+	// SecretEnv entries K=V are added last. They never reach a disk: not the
+	// runtime's database, not a bundle outside memory. They print as ***.
+	SecretEnv SecretEnv `json:"-"`
 	// User is "user", "uid", "user:group" or "uid:gid"; names are looked up in
 	// the image. "" is the image's.
 	User string
@@ -65,6 +72,15 @@ type Process struct {
 	// SIGTERM.
 	StopSignal string
 }
+
+// SecretEnv are variables K=V whose values must not be seen.
+type SecretEnv []string
+
+// Format keeps values out of whatever prints them, for every verb.
+func (SecretEnv) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("***")) }
+
+// MarshalText keeps values out of encoders.
+func (SecretEnv) MarshalText() ([]byte, error) { return []byte("***"), nil }
 
 // Limits bound what a container may use. Zero means no limit unless a field
 // says otherwise.
@@ -168,8 +184,10 @@ type PullRequest struct {
 	Ref string
 	// Policy says when the registry is asked.
 	Policy PullPolicy
-	// Auth are the credentials for the registry of Ref; nil is anonymous.
-	Auth *Auth
+	// Auth gives the credentials for the registry of Ref, and is called only when
+	// the registry is asked; nil, or a nil answer, is anonymous. An error of it is
+	// the pull's.
+	Auth func(ctx context.Context) (*Auth, error)
 	// InactivityTimeout ends a pull that moves no byte for so long; zero is one
 	// minute.
 	InactivityTimeout time.Duration

@@ -92,7 +92,14 @@ func (r *Runtime) pullFromRegistry(
 	ctx context.Context, named reference.Named, req container.PullRequest, report func(container.Progress),
 ) (container.Image, error) {
 	report(container.Progress{Stage: "resolving"})
-	resolver := r.resolver(named, req.Auth)
+	var auth *container.Auth
+	if req.Auth != nil {
+		var err error
+		if auth, err = req.Auth(ctx); err != nil {
+			return container.Image{}, err
+		}
+	}
+	resolver := r.resolver(named, auth)
 	pinned, isPinned := named.(reference.Digested)
 	var target ocispec.Descriptor
 	if isPinned {

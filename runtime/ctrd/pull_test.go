@@ -331,11 +331,11 @@ func testPullAuth(t *testing.T, p *pulls, rt *ctrd.Runtime) {
 	if err == nil || container.Retryable(err) {
 		t.Errorf("anonymous Pull = %v", err)
 	}
-	_, err = rt.Pull(t.Context(), container.PullRequest{Ref: ref, Auth: &container.Auth{Username: "AWS", Password: "wrong"}}, nil)
+	_, err = rt.Pull(t.Context(), container.PullRequest{Ref: ref, Auth: given("wrong")}, nil)
 	if err == nil || strings.Contains(err.Error(), "wrong") {
 		t.Errorf("Pull with a wrong password = %v", err)
 	}
-	_, err = rt.Pull(t.Context(), container.PullRequest{Ref: ref, Auth: &container.Auth{Username: "AWS", Password: "s3cret"}}, nil)
+	_, err = rt.Pull(t.Context(), container.PullRequest{Ref: ref, Auth: given("s3cret")}, nil)
 	if err != nil {
 		t.Errorf("Pull with the password: %v", err)
 	}
@@ -461,4 +461,11 @@ func await(t *testing.T, rt *ctrd.Runtime, id string, ok func(container.Status) 
 	}
 	t.Fatalf("container %s did not become as wanted in time", id)
 	return container.Status{}
+}
+
+// given are credentials as a task's resources give them.
+func given(password string) func(context.Context) (*container.Auth, error) {
+	return func(context.Context) (*container.Auth, error) {
+		return &container.Auth{Username: "AWS", Password: password}, nil
+	}
 }
