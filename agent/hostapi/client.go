@@ -94,13 +94,6 @@ func (c *Client) Stop(ctx context.Context, ref, reason string) error {
 	return c.do(ctx, http.MethodPost, "/v1/tasks/"+url.PathEscape(ref)+"/stop", body, &struct{}{})
 }
 
-// Run runs a task definition on this host, without ECS.
-func (c *Client) Run(ctx context.Context, r RunRequest) (TaskView, error) {
-	var v TaskView
-	err := c.do(ctx, http.MethodPost, "/v1/tasks", r, &v)
-	return v, err
-}
-
 // Stats asks for the latest sample of each running container.
 func (c *Client) Stats(ctx context.Context) ([]StatsView, error) {
 	var v statsList

@@ -9,7 +9,6 @@
 //
 //	GET  /v1/status                 StatusView
 //	GET  /v1/tasks                  {"tasks": [TaskView…]}
-//	POST /v1/tasks                  RunRequest → TaskView: run a task definition here and now
 //	GET  /v1/tasks/{task}           TaskView
 //	GET  /v1/tasks/{task}/why       {"waits": [Wait…]}: what it waits for, first things first
 //	POST /v1/tasks/{task}/stop      202, the stop is under way

@@ -118,29 +118,6 @@ func (s *Server) stop(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, http.StatusAccepted, struct{}{})
 }
 
-func (s *Server) run(w http.ResponseWriter, r *http.Request) {
-	if s.p.Runner == nil {
-		writeError(w, notProvided("running task definitions"))
-		return
-	}
-	var req RunRequest
-	if err := decode(w, r, &req); err != nil {
-		writeError(w, err)
-		return
-	}
-	if len(req.Definition) == 0 {
-		writeError(w, invalid("no task definition"))
-		return
-	}
-	t, err := s.p.Runner.Run(r.Context(), req)
-	if err != nil {
-		writeError(w, err)
-		return
-	}
-	s.log.Info("run asked for", caller(r), zap.String("task", t.ID))
-	writeJSON(w, http.StatusCreated, t)
-}
-
 // decode reads a JSON body; an empty one leaves v as it is.
 func decode(w http.ResponseWriter, r *http.Request, v any) error {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))

@@ -36,11 +36,6 @@ type Tasks interface {
 	Why(id string) ([]Wait, error)
 }
 
-// Runner starts tasks that ECS knows nothing about.
-type Runner interface {
-	Run(ctx context.Context, r RunRequest) (TaskView, error)
-}
-
 // Executor runs a process in a container, for a person.
 type Executor interface {
 	// Exec returns the exit code once the process has ended and its output is written. It ends the process when ctx ends.
@@ -108,7 +103,6 @@ type Puller interface {
 type Providers struct {
 	Instance Instance
 	Tasks    Tasks
-	Runner   Runner
 	Executor Executor
 	Logs     LogReader
 	Stats    Stats

@@ -115,7 +115,6 @@ func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/status", s.status)
 	mux.HandleFunc("GET /v1/tasks", s.tasks)
-	mux.HandleFunc("POST /v1/tasks", s.run)
 	mux.HandleFunc("GET /v1/tasks/{task}", s.task)
 	mux.HandleFunc("GET /v1/tasks/{task}/why", s.why)
 	mux.HandleFunc("POST /v1/tasks/{task}/stop", s.stop)

@@ -91,10 +91,6 @@ func TestErrors(t *testing.T) {
 			return c.Logs(ctx, hostapi.LogRequest{Container: "x", Tail: -1}, func(hostapi.LogLine) error { return nil })
 		}, hostapi.CodeNotFound, hostapi.ErrNotFound},
 		{"no container", func() error { return c.Logs(ctx, hostapi.LogRequest{Tail: -1}, nil) }, hostapi.CodeInvalid, hostapi.ErrInvalid},
-		{"run nonsense", func() error {
-			_, err := c.Run(ctx, hostapi.RunRequest{Definition: json.RawMessage(`{}`)})
-			return err
-		}, hostapi.CodeInvalid, hostapi.ErrInvalid},
 		{"exec without container", func() error { _, err := exec(ctx, c, "", "echo"); return err }, hostapi.CodeInvalid, hostapi.ErrInvalid},
 		{"exec without command", func() error { _, err := exec(ctx, c, "web-1"); return err }, hostapi.CodeInvalid, hostapi.ErrInvalid},
 		{"exec in nothing", func() error { _, err := exec(ctx, c, "nope", "echo"); return err }, hostapi.CodeNotFound, hostapi.ErrNotFound},
@@ -130,7 +126,6 @@ func TestMissingProvidersSayNotProvided(t *testing.T) {
 		"status": func() error { _, err := c.Status(ctx); return err },
 		"tasks":  func() error { _, err := c.Tasks(ctx); return err },
 		"task":   func() error { _, err := c.Task(ctx, "x"); return err },
-		"run":    func() error { _, err := c.Run(ctx, hostapi.RunRequest{}); return err },
 		"why":    func() error { _, err := c.Why(ctx, "x"); return err },
 		"stop":   func() error { return c.Stop(ctx, "x", "") },
 		"stats":  func() error { _, err := c.Stats(ctx); return err },
@@ -149,7 +144,7 @@ func TestMissingProvidersSayNotProvided(t *testing.T) {
 	}
 }
 
-func TestStopAndRunChangeTheHost(t *testing.T) {
+func TestStopChangesTheHost(t *testing.T) {
 	_, c := serve(t)
 	if err := c.Stop(t.Context(), "0123", "I said so"); err != nil {
 		t.Fatal(err)
@@ -157,13 +152,6 @@ func TestStopAndRunChangeTheHost(t *testing.T) {
 	got, err := c.Task(t.Context(), hostapitest.WebTask)
 	if err != nil || got.KnownStatus != "STOPPED" || got.Reason != "I said so" {
 		t.Errorf("task %s, reason %q, %v", got.KnownStatus, got.Reason, err)
-	}
-	ran, err := c.Run(t.Context(), hostapi.RunRequest{Definition: json.RawMessage(`{"family":"x"}`)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := c.Task(t.Context(), ran.ID); err != nil {
-		t.Errorf("the task that was run is not there: %v", err)
 	}
 }
 

@@ -1,7 +1,6 @@
 package hostapi
 
 import (
-	"encoding/json"
 	"time"
 
 	"github.com/berthd/berth/agent/health"
@@ -162,12 +161,4 @@ type LogLine struct {
 	Time   time.Time `json:"time"`
 	Stream string    `json:"stream"` // stdout or stderr
 	Log    string    `json:"log"`    // without the line end
-}
-
-// RunRequest asks to run a task definition on this host, without ECS.
-type RunRequest struct {
-	// Definition is the task definition as `aws ecs register-task-definition --cli-input-json` takes it.
-	Definition json.RawMessage `json:"definition"`
-	// PullAlways asks the registry even if the image is here.
-	PullAlways bool `json:"pullAlways,omitempty"`
 }

@@ -42,7 +42,6 @@ type Host struct {
 var (
 	_ hostapi.Instance  = (*Host)(nil)
 	_ hostapi.Tasks     = (*Host)(nil)
-	_ hostapi.Runner    = (*Host)(nil)
 	_ hostapi.Executor  = (*Host)(nil)
 	_ hostapi.LogReader = (*Host)(nil)
 	_ hostapi.Stats     = (*Host)(nil)
@@ -149,7 +148,7 @@ func (h *Host) addTasks() {
 // Providers is everything the host offers.
 func (h *Host) Providers() hostapi.Providers {
 	return hostapi.Providers{
-		Instance: h, Tasks: h, Runner: h, Executor: h, Logs: h, Stats: h, Images: h, Puller: h, Events: h.Events,
+		Instance: h, Tasks: h, Executor: h, Logs: h, Stats: h, Images: h, Puller: h, Events: h.Events,
 		Settings: []config.Setting{
 			{Name: "ECS_CLUSTER", Value: "blue", Source: "/etc/ecs/ecs.config:1"},
 			{Name: "ECS_CONTAINER_STOP_TIMEOUT", Value: "30s", Source: config.SourceDefault},
@@ -206,19 +205,6 @@ func (h *Host) Why(id string) ([]hostapi.Wait, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.waits[id], nil
-}
-
-// Run implements hostapi.Runner: the task is pending for ever.
-func (h *Host) Run(_ context.Context, r hostapi.RunRequest) (hostapi.TaskView, error) {
-	if !strings.Contains(string(r.Definition), "family") {
-		return hostapi.TaskView{}, fmt.Errorf("%w: no family", hostapi.ErrInvalid)
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	id := fmt.Sprintf("%032d", len(h.tasks))
-	t := hostapi.TaskView{ID: id, ARN: arn(id), Family: "run", KnownStatus: "PENDING", DesiredStatus: "RUNNING", Origin: "local"}
-	h.tasks = append(h.tasks, t)
-	return t, nil
 }
 
 // Exec implements hostapi.Executor with a few commands: "echo WORD…", "cat", "fail TEXT" to stderr, "exit N", "size N" that waits for N
