@@ -34,6 +34,7 @@
 //	agent/hostapi                A  unix-socket API and its client; the introspection API
 //	agent/hostapi/hostapitest    T  a host API that answers from memory
 //	agent/localcluster           A  a one-host ECS: API, ACS, TCS and image registry on loopback
+//	agent/resources              C  what tasks need besides: secrets, environment files, registry credentials, volumes, log routers
 //	agent/shape                  T  prints the figures of `make shape`
 //	agent/store                  A  bbolt: tasks, outbox, what was learnt at registration
 //	agent/systemd                A  notify and watchdog

@@ -156,6 +156,7 @@ func (a *agent) build(ctx context.Context) ([]part, error) {
 	}
 	c := a.host.engineConfig(&a.options, a.capacity, a.log)
 	c.Observer, c.Reconciled = a.observer, a.reconciled
+	c.Resources = taskResources{a.resources()}
 	a.engine = engine.New(c)
 	if err := a.engine.Restore(ctx); err != nil {
 		return nil, err

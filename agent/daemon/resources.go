@@ -1,0 +1,33 @@
+package daemon
+
+import (
+	"context"
+
+	"github.com/berthd/berth/agent/engine"
+	"github.com/berthd/berth/agent/resources"
+)
+
+var _ engine.Resources = taskResources{}
+
+// taskResources is agent/resources in the engine's words.
+type taskResources struct{ *resources.Resources }
+
+// Provision makes the task's resources true.
+func (r taskResources) Provision(ctx context.Context, t engine.Task) (map[string]engine.Outfit, error) {
+	made, err := r.Resources.Provision(ctx, resources.Task{Definition: &t.State.Definition, Endpoints: t.Endpoints})
+	if len(made) == 0 || err != nil {
+		return nil, err
+	}
+	outfits := make(map[string]engine.Outfit, len(made))
+	for name, o := range made {
+		outfits[name] = engine.Outfit{
+			Env: o.Env, SecretEnv: o.SecretEnv, Mounts: o.Mounts, Groups: o.Groups, Devices: o.Devices, Log: o.Log,
+		}
+	}
+	return outfits, nil
+}
+
+// resources builds what tasks need beside their images, network and cgroup.
+func (a *agent) resources() *resources.Resources {
+	return resources.New(resources.Config{Log: a.log.Named("resources")})
+}
