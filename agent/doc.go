@@ -41,6 +41,7 @@
 //	agent/task                   W  a task, its containers, facts and work: the pure machine
 //	agent/wire/acs               W  messages of the agent communication service
 //	agent/wire/ecs               W  messages of the ECS API
+//	agent/wire/envelope          W  the frame around messages of ACS and TCS
 //	agent/wire/tcs               W  messages of the telemetry service
 //	ipam                         W  pools, leases, Plan: which address a container gets
 //	ipam/ports                   W  host ports: reserves, really binds, never clashes
@@ -54,6 +55,7 @@
 //	runtime/container            W  Spec, Status, Exit, Event, error kinds, Runtime: the contract
 //	runtime/ctrd                 A  containerd: images, start, stop, exec, events, leftovers
 //	runtime/ctrd/initproc        A  the init that containers may ask for
+//	runtime/ctrd/ocifront        A  adds secret variables in front of the OCI runtime; keeps them in memory
 //	runtime/fakert               A  a Runtime scripted per container
 //	runtime/logs                 A  the log process, its drivers, and reading logs back
 //	runtime/network              A  makes a Plan true: namespaces, bridge, veth, nftables

@@ -4,20 +4,16 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+
+	"github.com/berthd/berth/agent/wire/envelope"
 )
 
 // Message is one ACS message, in either direction. Decode answers pointers to
 // the types of this package.
-type Message interface {
-	// MessageType is the "type" member of the frame.
-	MessageType() string
-}
+type Message = envelope.Message
 
 // UnknownTypeError says that a frame has a type this package does not know.
-type UnknownTypeError struct{ Type string }
-
-// Error names the type.
-func (e *UnknownTypeError) Error() string { return fmt.Sprintf("unknown message type %q", e.Type) }
+type UnknownTypeError = envelope.UnknownTypeError
 
 // FieldError says which member of a message has a value that cannot be used.
 type FieldError struct {
@@ -35,42 +31,13 @@ func (e *FieldError) Error() string {
 	return e.Path + ": " + e.Problem
 }
 
-type envelope struct {
-	Type    string          `json:"type"`
-	Message json.RawMessage `json:"message,omitempty"`
-}
-
 // Encode makes the frame of a message.
-func Encode(m Message) ([]byte, error) {
-	body, err := json.Marshal(m)
-	if err != nil {
-		return nil, fmt.Errorf("cannot encode %s: %w", m.MessageType(), err)
-	}
-	frame, err := json.Marshal(envelope{Type: m.MessageType(), Message: body})
-	if err != nil {
-		return nil, fmt.Errorf("cannot encode %s: %w", m.MessageType(), err)
-	}
-	return frame, nil
-}
+func Encode(m Message) ([]byte, error) { return envelope.Encode(m) }
 
 // Decode reads a frame. The error matches *UnknownTypeError for a type that is
 // not known, and *FieldError for a member of the wrong JSON type.
 func Decode(frame []byte) (Message, error) {
-	var env envelope
-	if err := json.Unmarshal(frame, &env); err != nil {
-		return nil, fmt.Errorf("cannot decode frame: %w", err)
-	}
-	m := newMessage(env.Type)
-	if m == nil {
-		return nil, &UnknownTypeError{Type: env.Type}
-	}
-	if len(env.Message) == 0 || string(env.Message) == "null" {
-		return m, nil
-	}
-	if err := unmarshal(env.Message, m, ""); err != nil {
-		return nil, fmt.Errorf("cannot decode %s: %w", env.Type, err)
-	}
-	return m, nil
+	return envelope.Decode(frame, newMessage, func(data []byte, v any) error { return unmarshal(data, v, "") })
 }
 
 // newMessage is the table of types; nil for an unknown one.
