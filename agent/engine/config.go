@@ -126,7 +126,13 @@ type LogStream struct {
 	ID, Task, Name string
 	Driver         string
 	Options        map[string]string
+	// Secrets are options that must never reach a disk.
+	Secrets container.SecretOptions
+	// Image and ImageID, Labels and Env are what drivers can be asked to add to
+	// lines; secret variables are not among them.
+	Image, ImageID string
 	Labels         map[string]string
+	Env            []string
 	Terminal       bool
 	Stdin          bool
 }

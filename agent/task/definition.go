@@ -117,6 +117,9 @@ type Log struct {
 	Options map[string]string
 	// ExecutionRole says that the driver signs with the task's execution role.
 	ExecutionRole bool
+	// Secrets go over Options and never to a disk. A Definition has none: they are
+	// added in an engine.Outfit.
+	Secrets container.SecretOptions `json:"-"`
 }
 
 // Host is a line of /etc/hosts.
