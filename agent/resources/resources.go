@@ -181,7 +181,7 @@ func (o outfits) dress(d *task.Definition) map[string]Outfit {
 	return dressed
 }
 
-// settleLog puts secret options into the log configuration. A container without
+// settleLog adds secret options to the log configuration. A container without
 // one has no use for them (spec/task-engine.md §5.10).
 func (o *Outfit) settleLog(c *task.Container) {
 	if len(o.logSecrets) == 0 {
@@ -192,10 +192,7 @@ func (o *Outfit) settleLog(c *task.Container) {
 		log = *o.Log
 	}
 	if log.Driver != "" {
-		options := make(map[string]string, len(log.Options)+len(o.logSecrets))
-		maps.Copy(options, log.Options)
-		maps.Copy(options, o.logSecrets)
-		log.Options = options
+		log.Secrets = o.logSecrets
 		o.Log = &log
 	}
 	o.logSecrets = nil
