@@ -55,7 +55,7 @@ func (r *runner) create(ctx context.Context, w creation) {
 	}
 	switch {
 	case err == nil:
-		r.tell(task.Created{Container: name, RuntimeID: spec.ID, Bindings: bindings(w.endpoints[name])})
+		r.tell(task.Created{Container: name, RuntimeID: spec.ID, Bindings: bindings(w.endpoints[name]), At: time.Now()})
 	case e.ctx().Err() != nil:
 		// The agent ends; the next one creates.
 	default:

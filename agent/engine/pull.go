@@ -40,7 +40,7 @@ func (r *runner) pull(ctx context.Context, c *task.Container) {
 		}
 		facts = append(facts,
 			task.Resolved{Container: c.Name, Digest: image.Digest, ByAgent: asked && image.Digest != ""},
-			task.Pulled{Container: c.Name, Digest: image.Digest, Asked: asked, At: time.Now()})
+			task.Pulled{Container: c.Name, Digest: image.Digest, ImageID: image.ConfigDigest, Asked: asked, At: time.Now()})
 		r.keepImage(c.Name, image)
 		r.tell(facts...)
 	case errors.Is(context.Cause(ctx), errTaskStopped):

@@ -141,7 +141,7 @@ func (e *Engine) confess(ctx context.Context, arn string) {
 func observe(t *Task, c *task.ContainerState, s container.Status) []task.Fact {
 	var facts []task.Fact
 	if c.Phase == task.PhasePending || c.Phase == task.PhasePulled {
-		facts = append(facts, task.Created{Container: c.Name, RuntimeID: s.ID, Bindings: bindings(t.Endpoints[c.Name])})
+		facts = append(facts, task.Created{Container: c.Name, RuntimeID: s.ID, Bindings: bindings(t.Endpoints[c.Name]), At: s.CreatedAt})
 	}
 	switch s.Phase {
 	case container.Created:

@@ -58,8 +58,10 @@ type (
 	// there already and no pull was made.
 	Pulled struct {
 		Container, Digest string
-		Asked             bool
-		At                time.Time
+		// ImageID is the digest of the image's configuration.
+		ImageID string
+		Asked   bool
+		At      time.Time
 	}
 	// PullFailed: the image cannot be had. StopTask says that the pull behaviour
 	// makes this the end of the whole task.
@@ -70,10 +72,11 @@ type (
 		Cancelled bool
 		At        time.Time
 	}
-	// Created: the container exists in the runtime.
+	// Created: the container exists in the runtime since At.
 	Created struct {
 		Container, RuntimeID string
 		Bindings             []Binding
+		At                   time.Time
 	}
 	// CreateFailed: it could not be created.
 	CreateFailed struct {

@@ -191,6 +191,7 @@ func (m *Machine) applyPull(f Fact) {
 		if f.Digest != "" {
 			c.Digest = f.Digest
 		}
+		c.ImageID = f.ImageID
 		if f.Asked {
 			c.Pulling.StoppedAt = f.At
 		}
@@ -223,7 +224,7 @@ func (m *Machine) applyStart(f Fact) {
 		if c == nil || (c.Phase != PhasePending && c.Phase != PhasePulled) {
 			return
 		}
-		c.RuntimeID, c.Bindings = f.RuntimeID, f.Bindings
+		c.RuntimeID, c.Bindings, c.CreatedAt = f.RuntimeID, f.Bindings, f.At
 		c.enter(PhaseCreated)
 	case CreateFailed:
 		m.land(f.Container, flightCreate)
@@ -440,6 +441,8 @@ func factTime(f Fact) time.Time {
 		return f.At
 	case PullFailed:
 		return f.At
+	case Created:
+		return f.At
 	case CreateFailed:
 		return f.At
 	case Started:
@@ -457,7 +460,7 @@ func factTime(f Fact) time.Time {
 	case HealthChanged:
 		return f.At
 	case Admitted, Refused, Prepared, Released, DrainDue, CleanupDue, Removed, Resolved,
-		Created, StopTimedOut, StartTimedOut:
+		StopTimedOut, StartTimedOut:
 		return time.Time{}
 	}
 	return time.Time{}

@@ -41,7 +41,10 @@ type ContainerState struct {
 	// asked for it, and so that ECS is told.
 	Digest        string
 	DigestByAgent bool
-	Bindings      []Binding
+	// ImageID is the digest of the image's configuration: what Docker calls the
+	// image's id.
+	ImageID  string `json:",omitempty"`
+	Bindings []Binding
 	// Failure is the first failed step; it is never replaced.
 	Failure Failure
 	// Stop asks for this container alone to be stopped.
@@ -51,6 +54,8 @@ type ContainerState struct {
 	// ExitCode is an exit code given without an exit (143, spec §2.3).
 	ExitCode *int
 	Pulling  Pulling
+	// CreatedAt is when the runtime got to know it.
+	CreatedAt time.Time
 	// StartedAt is when it first ran; EndedAt is when it stopped, zero again once
 	// it was restarted.
 	StartedAt, EndedAt time.Time
