@@ -67,6 +67,9 @@ type Endpoint struct {
 	Ports []Publish `json:"ports,omitempty"`
 	// AllowIMDS lets the container reach the instance metadata service where the host closes it to containers.
 	AllowIMDS bool `json:"allowImds,omitempty"`
+	// ENI, if set, is the endpoint's way to the world. Addresses are then those of its second interface, which leads to
+	// the agent only, and there are no Ports: the interface has all of them for itself.
+	ENI *ENI `json:"eni,omitempty"`
 }
 
 // Plan is all endpoints that a host shall have.
@@ -81,6 +84,7 @@ func (p Plan) Validate() error {
 	}
 	ids := make(map[string]bool, len(p))
 	addrs := make(map[netip.Addr]string, 2*len(p))
+	enis := make(map[MAC]string)
 	ports := make(map[port]string)
 	for _, e := range p {
 		if ids[e.ID] {
@@ -89,6 +93,12 @@ func (p Plan) Validate() error {
 		ids[e.ID] = true
 		if err := e.Validate(); err != nil {
 			return err
+		}
+		if e.ENI != nil {
+			if other, taken := enis[e.ENI.MAC]; taken {
+				return fmt.Errorf("%w: containers %s and %s both have network interface %v", ErrBadPlan, other, e.ID, e.ENI.MAC)
+			}
+			enis[e.ENI.MAC] = e.ID
 		}
 		for _, a := range []netip.Addr{e.IPv4, e.IPv6} {
 			if other, taken := addrs[a]; taken && a.IsValid() {
@@ -121,6 +131,15 @@ func (e Endpoint) Validate() error {
 	}
 	if e.IPv4.IsValid() && !e.IPv4.Is4() || e.IPv6.IsValid() && !e.IPv6.Is6() {
 		return fmt.Errorf("%w: container %s has an address in the other family's place", ErrBadPlan, e.ID)
+	}
+	if e.ENI != nil {
+		if !e.IPv4.IsValid() {
+			return fmt.Errorf("%w: container %s has a network interface, but no address to reach the agent from", ErrBadPlan, e.ID)
+		}
+		if len(e.Ports) > 0 {
+			return fmt.Errorf("%w: container %s has a network interface for itself, but publishes ports", ErrBadPlan, e.ID)
+		}
+		return e.ENI.validate(e.ID)
 	}
 	if e.None() && len(e.Ports) > 0 {
 		return fmt.Errorf("%w: container %s has no address, but publishes ports", ErrBadPlan, e.ID)
