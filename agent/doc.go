@@ -55,7 +55,7 @@
 //	runtime/container            W  Spec, Status, Exit, Event, error kinds, Runtime: the contract
 //	runtime/ctrd                 A  containerd: images, start, stop, exec, events, leftovers
 //	runtime/ctrd/initproc        A  the init that containers may ask for
-//	runtime/ctrd/ocifront        A  adds secret variables in front of the OCI runtime; keeps them in memory
+//	runtime/ctrd/ocifront        W  the front of the OCI runtime: adds secret variables, which it keeps in memory
 //	runtime/fakert               A  a Runtime scripted per container
 //	runtime/logs                 A  the log process, its drivers, and reading logs back
 //	runtime/network              A  makes a Plan true: namespaces, bridge, veth, nftables

@@ -73,7 +73,7 @@ func openHost(o *Options, log *zap.Logger) (h *host, err error) {
 	}
 	if h.runtime, err = ctrd.New(ctrd.Config{
 		Address: c.Containerd.Address, Namespace: c.Containerd.Namespace, Snapshotter: c.Containerd.Snapshotter,
-		StateDir: filepath.Join(c.Paths.Run, "ctrd"), CgroupDriver: driver, Init: o.Init, Log: log.Named("ctrd"),
+		StateDir: filepath.Join(c.Paths.Run, "ctrd"), CgroupDriver: driver, Init: o.Init, Front: front(o), Log: log.Named("ctrd"),
 	}); err != nil {
 		return h, err
 	}
@@ -85,6 +85,14 @@ func openHost(o *Options, log *zap.Logger) (h *host, err error) {
 		Spawn: o.SpawnLogs, Log: log.Named("logs"),
 	})
 	return h, nil
+}
+
+// front is this program, which is the front of the OCI runtime too.
+func front(o *Options) string {
+	if len(o.Init) == 0 {
+		return ""
+	}
+	return o.Init[0]
 }
 
 // openNetwork opens the network, and the pools beside it.

@@ -7,6 +7,7 @@ import (
 	iofs "io/fs"
 	"os"
 	"os/exec"
+	"path/filepath"
 
 	"github.com/containerd/containerd/api/types/runc/options"
 	"github.com/containerd/containerd/v2/contrib/apparmor"
@@ -23,6 +24,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/berthd/berth/runtime/container"
+	"github.com/berthd/berth/runtime/ctrd/ocifront"
 )
 
 const (
@@ -45,7 +47,9 @@ func (r *Runtime) Create(ctx context.Context, spec container.Spec) error {
 
 func (r *Runtime) create(ctx context.Context, spec container.Spec) error {
 	store := r.client.ContainerService()
-	if _, err := store.Get(ctx, spec.ID); err == nil || !errdefs.IsNotFound(err) {
+	if _, err := store.Get(ctx, spec.ID); err == nil {
+		return r.keepSecrets(spec) // a reboot may have taken them
+	} else if !errdefs.IsNotFound(err) {
 		return err
 	}
 	named, err := normalise(spec.Image)
@@ -72,6 +76,9 @@ func (r *Runtime) create(ctx context.Context, spec container.Spec) error {
 	err = r.finish(ctx, spec, info, root)
 	if err == nil || errdefs.IsAlreadyExists(err) {
 		return nil
+	}
+	if serr := r.dropSecrets(spec.ID); serr != nil {
+		r.log.Warn("cannot forget the secrets of a container that was not created", zap.String("container", spec.ID), zap.Error(serr))
 	}
 	// What is left would be found by the next Create, but there may be none.
 	if rerr := r.client.SnapshotService(r.cfg.Snapshotter).Remove(context.WithoutCancel(ctx), spec.ID); rerr != nil {
@@ -128,7 +135,7 @@ func (r *Runtime) finish(ctx context.Context, spec container.Spec, info imageInf
 	}
 	rec := record{
 		Labels: spec.Labels, Image: spec.Image, Digest: info.digest.String(),
-		Group: group(spec), IO: spec.IO,
+		Group: group(spec), IO: spec.IO, Secret: len(spec.Process.SecretEnv) > 0,
 	}
 	if spec.PID.Mode == "container" {
 		rec.PIDOf = spec.PID.Of
@@ -141,6 +148,9 @@ func (r *Runtime) finish(ctx context.Context, spec container.Spec, info imageInf
 		if rec.Shm == 0 {
 			rec.Shm = defaultShmSize
 		}
+	}
+	if err := r.keepSecrets(spec); err != nil {
+		return err
 	}
 	return r.store(ctx, spec.ID, rec, oci)
 }
@@ -155,8 +165,12 @@ func (r *Runtime) store(ctx context.Context, id string, rec record, oci *specs.S
 	if err != nil {
 		return err
 	}
+	binary := r.cfg.RuntimeBinary
+	if rec.Secret {
+		binary = filepath.Join(r.cfg.StateDir, ocifront.Name)
+	}
 	runtimeOptions, err := typeurl.MarshalAny(&options.Options{
-		BinaryName:    r.cfg.RuntimeBinary,
+		BinaryName:    binary,
 		SystemdCgroup: r.cfg.CgroupDriver == Systemd,
 	})
 	if err != nil {

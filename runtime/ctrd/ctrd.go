@@ -64,6 +64,10 @@ type Config struct {
 	// less memory: a static binary and its arguments, which "--" and the
 	// container's own command follow. Package initproc is such an init.
 	Init []string
+	// Front is the path of a program that calls ocifront.Run when it is called as
+	// the front of the OCI runtime. Containers with secret variables need one; ""
+	// refuses them.
+	Front string
 	// Downloads and Unpacks bound how many layers of all pulls together are
 	// fetched and unpacked at once; zero is 6 and 2.
 	Downloads, Unpacks int64
@@ -112,6 +116,8 @@ type Runtime struct {
 	flights *flights
 
 	downloads, unpacks *semaphore.Weighted
+
+	secrets sync.Mutex // held where the directory of secret variables changes
 
 	// settling has the containers that settleLater works on.
 	settling sync.Map

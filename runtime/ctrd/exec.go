@@ -130,7 +130,12 @@ func (x *execution) process(req container.ExecRequest) (*specs.Process, error) {
 	if err != nil {
 		return nil, err
 	}
+	secret, err := x.r.secretNames(x.stored)
+	if err != nil {
+		return nil, err
+	}
 	p := spec.Process
+	p.Env = without(p.Env, secret) // the front adds what the request does not replace
 	p.Args = req.Args
 	p.Terminal = req.Terminal
 	env := req.Env

@@ -52,6 +52,8 @@ type record struct {
 	IPCOf string `json:"ipcOf,omitempty"`
 	// Shm is the size of a /dev/shm that others may join; zero has none.
 	Shm int64 `json:"shm,omitempty"`
+	// Secret says that the container has secret variables, which are not here.
+	Secret bool `json:"secret,omitempty"`
 }
 
 // mark is the recorded exit of a container, the value of labelExit.

@@ -79,6 +79,9 @@ func (r *Runtime) remove(ctx context.Context, id string) error {
 	if err := r.unmountShm(id); err != nil {
 		return err
 	}
+	if err := r.dropSecrets(id); err != nil {
+		return err
+	}
 	if !known {
 		return nil
 	}

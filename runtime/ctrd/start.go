@@ -53,6 +53,9 @@ func (r *Runtime) start(ctx context.Context, id string) (container.Status, error
 			return st, err
 		}
 	}
+	if _, err := r.secretNames(s); err != nil {
+		return container.Status{}, err
+	}
 	if err := r.joins(ctx, &s); err != nil {
 		return container.Status{}, err
 	}

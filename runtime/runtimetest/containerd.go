@@ -32,6 +32,7 @@ type Containerd struct {
 
 	tb     testing.TB
 	binary string
+	root   string
 	dir    string // short: unix socket paths end at 107 bytes
 	cmd    *exec.Cmd
 	exited chan struct{} // closed once cmd is reaped
@@ -69,6 +70,7 @@ func NewContainerd(tb testing.TB, binary string) *Containerd {
 	root := tb.TempDir() // removed after cleanup
 	c := &Containerd{Address: filepath.Join(dir, "c.sock"), tb: tb, binary: path, dir: dir}
 	tb.Cleanup(c.cleanup)
+	c.root = root
 	if err := c.configure(root); err != nil {
 		tb.Fatal(err)
 	}
@@ -97,6 +99,9 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.nri.v1.nri",
 	}
 	return os.WriteFile(filepath.Join(c.dir, "config.toml"), []byte(config), 0o600)
 }
+
+// Dirs are the directories that the daemon keeps everything in.
+func (c *Containerd) Dirs() []string { return []string{c.root, c.dir} }
 
 // Start starts the daemon, after Stop again, and returns once it listens and
 // serves.

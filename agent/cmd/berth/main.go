@@ -9,9 +9,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/berthd/berth/agent/cli"
+	"github.com/berthd/berth/runtime/ctrd/ocifront"
 )
 
 func main() {
+	if ocifront.Called(os.Args) {
+		os.Exit(ocifront.Run(os.Args))
+	}
 	os.Exit(run())
 }
 
