@@ -117,6 +117,29 @@ type AWS struct {
 	MetadataDisabled      bool   // AWS_EC2_METADATA_DISABLED: never ask instance metadata
 	MetadataEndpoint      string // replaces http://169.254.169.254
 	CABundle              string // PEM file of extra roots
+	FIPS                  bool   // AWS_USE_FIPS_ENDPOINT
+	DualStack             bool   // AWS_USE_DUALSTACK_ENDPOINT
+	Endpoints             Endpoints
+}
+
+// Endpoints replace the endpoints of AWS services, for private ones and for tests: AWS_ENDPOINT_URL and AWS_ENDPOINT_URL_<SERVICE>,
+// as the SDK names them. The endpoint of ECS is Config.Endpoint.
+type Endpoints struct {
+	All            string
+	ECR            string
+	Logs           string
+	S3             string
+	SecretsManager string
+	SSM            string
+}
+
+// Of is the endpoint that replaces that of a service ("ecr", "logs", "s3", "secretsmanager", "ssm"), or "".
+func (e Endpoints) Of(service string) string {
+	own := map[string]string{"ecr": e.ECR, "logs": e.Logs, "s3": e.S3, "secretsmanager": e.SecretsManager, "ssm": e.SSM}[service]
+	if own == "" {
+		return e.All
+	}
+	return own
 }
 
 // Proxy is the usual trio, each as its variable was written.

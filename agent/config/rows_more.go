@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -95,6 +96,14 @@ func awsRows() []row {
 		field[bool]{env: "AWS_EC2_METADATA_DISABLED", kind: booleans(), at: func(c *Config) *bool { return &c.AWS.MetadataDisabled }}.row(),
 		field[string]{env: "AWS_EC2_METADATA_SERVICE_ENDPOINT", kind: texts(), at: func(c *Config) *string { return &c.AWS.MetadataEndpoint }}.row(),
 		field[string]{env: "AWS_CA_BUNDLE", kind: texts(), at: func(c *Config) *string { return &c.AWS.CABundle }}.row(),
+		field[bool]{env: "AWS_USE_FIPS_ENDPOINT", kind: booleans(), at: func(c *Config) *bool { return &c.AWS.FIPS }}.row(),
+		field[bool]{env: "AWS_USE_DUALSTACK_ENDPOINT", kind: booleans(), at: func(c *Config) *bool { return &c.AWS.DualStack }}.row(),
+		field[string]{env: "AWS_ENDPOINT_URL", kind: texts(), bound: endpoint, at: func(c *Config) *string { return &c.AWS.Endpoints.All }}.row(),
+		field[string]{env: "AWS_ENDPOINT_URL_ECR", kind: texts(), bound: endpoint, at: func(c *Config) *string { return &c.AWS.Endpoints.ECR }}.row(),
+		field[string]{env: "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", kind: texts(), bound: endpoint, at: func(c *Config) *string { return &c.AWS.Endpoints.Logs }}.row(),
+		field[string]{env: "AWS_ENDPOINT_URL_S3", kind: texts(), bound: endpoint, at: func(c *Config) *string { return &c.AWS.Endpoints.S3 }}.row(),
+		field[string]{env: "AWS_ENDPOINT_URL_SECRETS_MANAGER", kind: texts(), bound: endpoint, at: func(c *Config) *string { return &c.AWS.Endpoints.SecretsManager }}.row(),
+		field[string]{env: "AWS_ENDPOINT_URL_SSM", kind: texts(), bound: endpoint, at: func(c *Config) *string { return &c.AWS.Endpoints.SSM }}.row(),
 		// A proxy's address may hold a password.
 		field[string]{env: "HTTP_PROXY", kind: texts(), secret: true, at: func(c *Config) *string { return &c.Proxy.HTTP }}.row(),
 		field[string]{env: "HTTPS_PROXY", kind: texts(), secret: true, at: func(c *Config) *string { return &c.Proxy.HTTPS }}.row(),
@@ -117,6 +126,15 @@ func loggingDrivers(v []string, _ bool) ([]string, string, error) {
 		return nil, "", fmt.Errorf("%w: Invalid logging drivers: %s", ErrInvalid, strings.Join(unknown, ", "))
 	}
 	return v, "", nil
+}
+
+// endpoint refuses what is no URL of a server.
+func endpoint(v string, _ bool) (string, string, error) {
+	u, err := url.Parse(v)
+	if v == "" || (err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "") {
+		return v, "", nil
+	}
+	return "", "", errors.New("not an http or https URL")
 }
 
 func cidr(v string, _ bool) (string, string, error) {
