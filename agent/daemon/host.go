@@ -99,8 +99,9 @@ func (n hostNetwork) Files(ctx context.Context, f engine.Files) ([]container.Mou
 type hostCgroups struct{ *cgroups.Manager }
 
 // Create makes the task's cgroup.
-func (c hostCgroups) Create(ctx context.Context, t engine.TaskCgroup) (string, error) {
-	return c.Manager.Create(ctx, cgroups.Task{ID: t.ID, CPUs: t.CPU, Shares: t.Shares, MemoryBytes: t.MemoryBytes, Pids: t.Pids})
+func (c hostCgroups) Create(ctx context.Context, t engine.TaskCgroup) error {
+	_, err := c.Manager.Create(ctx, cgroups.Task{ID: t.ID, CPUs: t.CPU, Shares: t.Shares, MemoryBytes: t.MemoryBytes, Pids: t.Pids})
+	return err
 }
 
 // hostLogs is the client of the log process in the engine's words.

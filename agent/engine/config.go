@@ -25,7 +25,9 @@ type Config struct {
 	Observer  Observer
 	// Resources, if set, makes what tasks need besides.
 	Resources Resources
-	Log       *zap.Logger
+	// Agents, if set, fits containers out for managed agents.
+	Agents Agents
+	Log    *zap.Logger
 
 	// Reconciled, if set, is told each time the runtime has been compared, and
 	// why it could not be.
@@ -95,10 +97,12 @@ type Files struct {
 	DNS                      task.DNS
 }
 
-// Cgroups makes the cgroup that parents a task's containers. Both methods are
-// idempotent.
+// Cgroups makes the cgroup that parents a task's containers. Create and Remove
+// are idempotent.
 type Cgroups interface {
-	Create(ctx context.Context, c TaskCgroup) (parent string, err error)
+	Create(ctx context.Context, c TaskCgroup) error
+	// Parent is what containers of the task have as their cgroup's parent.
+	Parent(id string) string
 	Remove(ctx context.Context, id string) error
 }
 

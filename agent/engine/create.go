@@ -49,6 +49,7 @@ func (r *runner) create(ctx context.Context, w creation) {
 	var spec container.Spec
 	if err == nil {
 		spec, err = e.spec(ctx, &r.view.Load().State.Definition, &w)
+		spec.Mounts = append(spec.Mounts, r.agentMounts(ctx, &r.view.Load().State.Definition, w.container)...)
 	}
 	if err == nil {
 		err = persevere(ctx, func() error { return e.runtime.Create(ctx, spec) })
@@ -65,10 +66,14 @@ func (r *runner) create(ctx context.Context, w creation) {
 }
 
 // outfit asks for the task's resources again where an earlier agent did: their
-// values are in memory only.
+// values are in memory only. The cgroup is made sure of too, for the host may have
+// been restarted with the agent.
 func (r *runner) outfit(ctx context.Context, w *creation) (err error) {
 	if w.provisioned {
 		return nil
+	}
+	if err := r.engine.config.Cgroups.Create(ctx, r.engine.cgroup(&r.view.Load().State.Definition)); err != nil {
+		return err
 	}
 	if w.outfits, err = r.engine.config.Resources.Provision(ctx, *r.view.Load()); err != nil {
 		return container.Errorf(container.KindResources, "%w", err)
@@ -116,10 +121,13 @@ func (r *runner) start(ctx context.Context, name string) {
 	defer cancel()
 	t := r.view.Load()
 	var status container.Status
-	err := persevere(ctx, func() (err error) {
-		status, err = e.runtime.Start(ctx, t.ContainerID(name))
-		return err
-	})
+	err := e.hold(ctx, &t.State.Definition)
+	if err == nil {
+		err = persevere(ctx, func() (err error) {
+			status, err = e.runtime.Start(ctx, t.ContainerID(name))
+			return err
+		})
+	}
 	switch {
 	case err == nil:
 		at := status.StartedAt
@@ -164,11 +172,12 @@ func (e *Engine) spec(ctx context.Context, d *task.Definition, w *creation) (con
 	spec := c.Spec
 	spec.ID, spec.Group = id, d.ID
 	spec.Image, spec.Digest = c.Image, w.image.Digest
-	spec.Labels = labels(d, c)
+	spec.Labels, spec.CgroupParent = labels(d, c), e.config.Cgroups.Parent(d.ID)
 	spec.Process.Env, spec.Process.SecretEnv = e.environment(w), outfit.SecretEnv
 	spec.Mounts = slices.Concat(spec.Mounts, outfit.Mounts)
 	spec.Rights.GroupAdd = slices.Concat(spec.Rights.GroupAdd, outfit.Groups)
 	spec.Devices = slices.Concat(spec.Devices, outfit.Devices)
+	join(d, &spec)
 	log := c.Log
 	if outfit.Log != nil {
 		log = *outfit.Log
@@ -180,11 +189,6 @@ func (e *Engine) spec(ctx context.Context, d *task.Definition, w *creation) (con
 		spec.Limits.Memory = d.Memory << 20
 	}
 	var wait errgroup.Group
-	wait.Go(func() (err error) {
-		// The cgroup exists; asking again is how its name is known after a restart.
-		spec.CgroupParent, err = e.config.Cgroups.Create(ctx, e.cgroup(d))
-		return err
-	})
 	wait.Go(func() error {
 		mounts, err := e.config.Network.Files(ctx, files(d, c, endpoints))
 		spec.Mounts = append(mounts, spec.Mounts...)

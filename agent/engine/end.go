@@ -152,10 +152,11 @@ func (r *runner) closeEnded() {
 // task, and tries until it can.
 func (r *runner) release(ctx context.Context, endpoints map[string]ipam.Endpoint) {
 	e := r.engine
+	d := &r.view.Load().State.Definition
+	r.unhold(ctx, d)
 	for _, endpoint := range endpoints {
 		r.insist(ctx, "cannot take the container's network away", func() error { return e.config.Network.Detach(ctx, endpoint) })
 	}
-	d := &r.view.Load().State.Definition
 	r.insist(ctx, "cannot release the task's resources", func() error { return e.config.Resources.Release(ctx, d) })
 	if ctx.Err() != nil {
 		return
@@ -176,6 +177,7 @@ func (r *runner) remove(ctx context.Context) {
 		r.insist(ctx, "cannot remove the container's files", func() error { return e.config.Network.RemoveFiles(ctx, id) })
 	}
 	r.insist(ctx, "cannot remove the task's resources", func() error { return e.config.Resources.Remove(ctx, &t.State.Definition) })
+	r.removeAgents(ctx, &t.State.Definition)
 	r.insist(ctx, "cannot remove the task's cgroup", func() error { return e.config.Cgroups.Remove(ctx, r.id) })
 	// The record stays until ECS knows how the task ended: until then ECS may send
 	// the task again, and it would run twice (spec/task-engine.md §8.2).

@@ -156,6 +156,9 @@ func (e *Engine) add(r *runner) {
 	for i := range d.Containers {
 		e.ids[RuntimeID(d.ARN, d.Containers[i].Name)] = place{r, d.Containers[i].Name}
 	}
+	if holds(d) {
+		e.ids[holderID(d)] = place{r, HolderName}
+	}
 }
 
 // drop forgets a task.

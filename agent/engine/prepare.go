@@ -162,9 +162,14 @@ func (r *runner) prepare(ctx context.Context) {
 		fact = f
 	}
 	wg.Go(func() {
-		if _, err := r.engine.config.Cgroups.Create(ctx, r.engine.cgroup(&t.State.Definition)); err != nil {
+		if err := r.engine.config.Cgroups.Create(ctx, r.engine.cgroup(&t.State.Definition)); err != nil {
 			r.log.Warn("cannot make the task's cgroup", zap.Error(err))
 			refuse(task.Refused{Failure: task.Failure{Name: "CgroupError", Text: "CgroupError: Agent could not create task's platform resources: " + err.Error()}})
+			return
+		}
+		if err := r.engine.hold(ctx, &t.State.Definition); err != nil && ctx.Err() == nil {
+			r.log.Warn("cannot hold the namespaces that the task's containers share", zap.Error(err))
+			refuse(holderRefused(err))
 		}
 	})
 	for name, endpoint := range t.Endpoints {

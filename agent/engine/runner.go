@@ -34,7 +34,9 @@ type runner struct {
 	machine   *task.Machine
 	endpoints map[string]ipam.Endpoint
 	pulls     map[string]context.CancelCauseFunc
-	images    map[string]container.Image
+	// attended are the containers that attend was called for.
+	attended map[string]context.CancelCauseFunc
+	images   map[string]container.Image
 	// outfits are what Provision answered with, once provisioned is set.
 	outfits     map[string]Outfit
 	provisioned bool
@@ -49,6 +51,7 @@ func newRunner(e *Engine, m *task.Machine) *runner {
 		log:       e.log.With(zap.String("task", d.ID)),
 		endpoints: map[string]ipam.Endpoint{},
 		pulls:     map[string]context.CancelCauseFunc{},
+		attended:  map[string]context.CancelCauseFunc{},
 		images:    map[string]container.Image{},
 	}
 }
@@ -268,6 +271,10 @@ func (r *runner) dispatch(ctx context.Context, w task.Work) {
 	case task.Signal:
 		image := r.images[w.Container]
 		r.background(func(ctx context.Context) { r.signal(ctx, w.Container, w.Kill, image) })
+	case task.Attend:
+		r.attend(w)
+	case task.Leave:
+		r.leave(w.Container)
 	case task.ArmStop:
 		r.after(time.Until(w.Since.Add(w.After)), task.StopTimedOut{Container: w.Container})
 	case task.ArmStart:

@@ -180,9 +180,11 @@ type (
 	mortalStore   struct{ agent }
 )
 
-func (c mortalCgroups) Create(ctx context.Context, t TaskCgroup) (string, error) {
-	return "/ecs/" + t.ID, c.do(ctx, "cgroup", func() error { c.w.cgroups[t.ID] = t; return nil })
+func (c mortalCgroups) Create(ctx context.Context, t TaskCgroup) error {
+	return c.do(ctx, "cgroup", func() error { c.w.cgroups[t.ID] = t; return nil })
 }
+
+func (c mortalCgroups) Parent(id string) string { return "/ecs/" + id }
 
 func (c mortalCgroups) Remove(ctx context.Context, id string) error {
 	return c.do(ctx, "remove cgroup", func() error { delete(c.w.cgroups, id); return nil })

@@ -12,6 +12,8 @@ type Change struct {
 	Reason string
 	// Containers that changed since the last Change, in order.
 	Containers []ContainerChange
+	// ManagedAgents that changed since the last Change.
+	ManagedAgents []ManagedAgentChange `json:",omitempty"`
 	// The three times are zero until they are known, and repeated after.
 	PullStartedAt, PullStoppedAt, ExecutionStoppedAt time.Time
 }
@@ -30,6 +32,13 @@ type ContainerChange struct {
 	ImageDigest string
 	// Bindings are the ports really published.
 	Bindings []Binding
+}
+
+// ManagedAgentChange is one managed agent's part of a Change.
+type ManagedAgentChange struct {
+	Container, Name string
+	Status          ReportStatus
+	Reason          string
 }
 
 // Binding is one published port, or range of ports.

@@ -133,8 +133,8 @@ func (m *Machine) impossible(c *ContainerState, dep Dependency) string {
 // describe renders a container as the reasons of spec/task-engine.md §2.3 do.
 func (m *Machine) describe(c *ContainerState) string {
 	desired := "RUNNING"
-	if m.unwanted(c) {
-		desired = "STOPPED"
+	if m.stopping() || c.ExitCode != nil || (c.Failure != Failure{} && c.StartedAt.IsZero()) {
+		desired = "STOPPED" // One that only ended by itself was still wanted.
 	}
 	text := fmt.Sprintf("%s(%s) (%s->%s)", c.Name, m.definition(c.Name).Image, c.known(), desired)
 	if code := c.code(); code != nil {
@@ -185,15 +185,20 @@ func (m *Machine) waitedFor(name string) bool {
 }
 
 // neededBy says whether a container that depends on this one has yet to stop:
-// tasks stop in the reverse order of their dependencies.
+// tasks stop in the reverse order of their dependencies. It may depend on this one
+// through others, some of which have long ended by themselves.
 func (m *Machine) neededBy(c *ContainerState) bool {
-	for i := range m.state.Containers {
-		other := &m.state.Containers[i]
-		if other.Phase != PhaseRunning && !m.flying(other.Name, flightStart) {
-			continue
-		}
-		d := m.definition(other.Name)
-		if slices.ContainsFunc(d.DependsOn, func(dep Dependency) bool { return dep.Container == c.Name }) {
+	return slices.ContainsFunc(m.state.Containers, func(other ContainerState) bool {
+		running := other.Phase == PhaseRunning || m.flying(other.Name, flightStart)
+		return running && m.leads(other.Name, c.Name, map[string]bool{})
+	})
+}
+
+// leads says whether the dependencies of a container lead to another one.
+func (m *Machine) leads(from, to string, seen map[string]bool) bool {
+	seen[from] = true
+	for _, dep := range m.definition(from).DependsOn {
+		if dep.Container == to || (!seen[dep.Container] && m.leads(dep.Container, to, seen)) {
 			return true
 		}
 	}

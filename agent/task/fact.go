@@ -60,8 +60,11 @@ type (
 		Container, Digest string
 		// ImageID is the digest of the image's configuration.
 		ImageID string
-		Asked   bool
-		At      time.Time
+		// Healthcheck and Shell are the image's own, for its health check.
+		Healthcheck *container.Healthcheck
+		Shell       []string
+		Asked       bool
+		At          time.Time
 	}
 	// PullFailed: the image cannot be had. StopTask says that the pull behaviour
 	// makes this the end of the whole task.
@@ -122,11 +125,23 @@ type (
 	StopTimedOut struct{ Container string }
 	// StartTimedOut: the container's startTimeout is over.
 	StartTimedOut struct{ Container string }
-	// HealthChanged: the health check says so since At.
+	// HealthChanged: the health check says so since At, of the run of the container
+	// that began at Run (zero is the present one). ExitCode, -1 for a probe that
+	// could not be run to its end, and Output are those of the probe that decided.
 	HealthChanged struct {
 		Container string
 		Health    Health
+		Run       time.Time
+		ExitCode  int
+		Output    string
 		At        time.Time
+	}
+	// ManagedAgentChanged: a managed agent runs, or does not, for this Reason.
+	ManagedAgentChanged struct {
+		Container, Name string
+		Status          ReportStatus
+		Reason          string
+		At              time.Time
 	}
 )
 
@@ -181,3 +196,5 @@ func (SignalFailed) fact()  {}
 func (StopTimedOut) fact()  {}
 func (StartTimedOut) fact() {}
 func (HealthChanged) fact() {}
+
+func (ManagedAgentChanged) fact() {}

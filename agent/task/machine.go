@@ -51,6 +51,8 @@ const (
 	flightStart   = "start"
 	flightTerm    = "term"
 	flightKill    = "kill"
+	flightAttend  = "attend"
+	flightLeave   = "leave"
 	flightStopAt  = "stop-timer"
 	flightStartAt = "start-timer"
 )
@@ -134,7 +136,7 @@ func (m *Machine) apply(f Fact) {
 		s.Removed = true
 	case Resolved, PullBegan, Pulled, PullFailed, Created, CreateFailed,
 		Started, StartFailed, Exited, Vanished, Signalled, SignalFailed,
-		StopTimedOut, StartTimedOut, HealthChanged:
+		StopTimedOut, StartTimedOut, HealthChanged, ManagedAgentChanged:
 		m.applyContainer(f)
 	}
 }
@@ -164,9 +166,9 @@ func (m *Machine) applyContainer(f Fact) {
 			c.StartTimedOut = true
 		}
 	case HealthChanged:
-		if c := m.find(f.Container); c != nil {
-			c.Health, c.HealthSince = f.Health, f.At
-		}
+		m.judged(f)
+	case ManagedAgentChanged:
+		m.agentChanged(f)
 	case StopRequested, Admitted, Refused, Prepared, Released, DrainDue, CleanupDue, Removed:
 		// About the task; handled by apply.
 	}
@@ -192,6 +194,9 @@ func (m *Machine) applyPull(f Fact) {
 			c.Digest = f.Digest
 		}
 		c.ImageID = f.ImageID
+		if f.Healthcheck != nil || m.definition(c.Name).HealthCheck != nil {
+			c.Check.Image, c.Check.Shell = f.Healthcheck, f.Shell
+		}
 		if f.Asked {
 			c.Pulling.StoppedAt = f.At
 		}
@@ -264,10 +269,12 @@ func (m *Machine) started(c *ContainerState, at time.Time, asked bool) {
 		}
 		c.Restarts = Restarts{Count: c.Restarts.Count + 1, LastAt: at, ExitAt: c.Exit.At}
 		c.Exit, c.EndedAt = nil, time.Time{}
-		c.Health, c.HealthSince = HealthUnknown, at
+		c.unjudged(at)
+		c.agentsAgain()
 		c.enter(PhaseRunning)
 	case PhasePending, PhasePulled, PhaseCreated:
 		c.StartedAt = at
+		c.unjudged(at)
 		c.enter(PhaseRunning)
 	case PhaseRunning:
 		// Known already.
@@ -347,6 +354,10 @@ func (m *Machine) ended(c *ContainerState, exit *container.Exit, at time.Time) {
 	c.Exit, c.EndedAt = exit, at
 	c.enter(PhaseStopped)
 	m.land(c.Name, flightTerm, flightKill, flightStopAt)
+	m.leave(c.Name)
+	if !m.mayRestart(c) {
+		c.agentsEnded(m.definition(c.Name))
+	}
 	if m.definition(c.Name).Essential && m.state.ExecutionStoppedAt.IsZero() && !m.mayRestart(c) {
 		m.state.ExecutionStoppedAt = at
 	}
@@ -458,6 +469,8 @@ func factTime(f Fact) time.Time {
 	case SignalFailed:
 		return f.At
 	case HealthChanged:
+		return f.At
+	case ManagedAgentChanged:
 		return f.At
 	case Admitted, Refused, Prepared, Released, DrainDue, CleanupDue, Removed, Resolved,
 		StopTimedOut, StartTimedOut:

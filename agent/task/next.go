@@ -47,6 +47,7 @@ func (m *Machine) nextTask(work []Work) []Work {
 
 // nextContainer answers for one container.
 func (m *Machine) nextContainer(work []Work, c *ContainerState) []Work {
+	work = m.nextAttendance(work, c)
 	if m.unwanted(c) {
 		return m.nextStop(work, c)
 	}
@@ -152,7 +153,7 @@ func (m *Machine) stopping() bool {
 
 // over says whether a container has ended for good, or failed.
 func (m *Machine) over(c *ContainerState) bool {
-	if c.Stop || c.ExitCode != nil {
+	if c.ExitCode != nil {
 		return true
 	}
 	if c.Phase == PhaseStopped {
@@ -190,7 +191,7 @@ func (m *Machine) stopped() bool {
 // the task does.
 func (m *Machine) restartable(c *ContainerState) bool {
 	p := m.definition(c.Name).Restart
-	if p == nil || c.Stop || c.Exit == nil || !c.Exit.Known || c.Failure != (Failure{}) {
+	if p == nil || c.Exit == nil || !c.Exit.Known || c.Failure != (Failure{}) {
 		return false
 	}
 	if slices.Contains(p.IgnoredExitCodes, c.Exit.Code) {

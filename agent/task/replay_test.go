@@ -147,6 +147,11 @@ func (r *replay) fact(kind, name, rest string) Fact {
 	case "pull-began":
 		return PullBegan{Container: name, At: r.now}
 	case "pulled":
+		if rest == "with-check" {
+			return Pulled{Container: name, Digest: "sha256:aa", Asked: true, At: r.now, Shell: []string{"/bin/bash", "-c"}, Healthcheck: &container.Healthcheck{
+				Test: []string{"CMD-SHELL", "curl localhost"}, Interval: 7 * time.Second,
+			}}
+		}
 		return Pulled{Container: name, Digest: "sha256:aa", Asked: true, At: r.now}
 	case "pull-failed":
 		return PullFailed{Container: name, Failure: failure, At: r.now, StopTask: rest == "always", Cancelled: rest == "cancelled"}
@@ -184,13 +189,18 @@ func (r *replay) fact(kind, name, rest string) Fact {
 		return StartTimedOut{Container: name}
 	case "health":
 		return HealthChanged{Container: name, Health: Health(rest), At: r.now}
+	case "health-of-old-run":
+		return HealthChanged{Container: name, Health: Health(rest), Run: r.now.Add(-24 * time.Hour), At: r.now}
+	case "agent":
+		status, reason, _ := strings.Cut(rest, " ")
+		return ManagedAgentChanged{Container: name, Name: "ExecuteCommandAgent", Status: ReportStatus(status), Reason: reason, At: r.now}
 	}
 	r.t.Fatalf("unknown fact %q", kind)
 	return nil
 }
 
 // container reads "NAME [essential] [depends=OTHER:CONDITION] [stop=5s]
-// [start=5s] [restart=1m] [ignore=3] [health]".
+// [start=5s] [restart=1m] [ignore=3] [health] [check=CMD] [managed]".
 func (r *replay) container(words []string) {
 	c := Container{Name: words[0], Image: words[0] + ":1"}
 	for _, word := range words[1:] {
@@ -200,6 +210,10 @@ func (r *replay) container(words []string) {
 			c.Essential = true
 		case "health":
 			c.ReportHealth = true
+		case "check":
+			c.HealthCheck, c.ReportHealth = &container.Healthcheck{Test: []string{value, "true"}}, value != "NONE"
+		case "managed":
+			c.ManagedAgents = append(c.ManagedAgents, ManagedAgent{Name: "ExecuteCommandAgent"})
 		case "depends":
 			on, condition, _ := strings.Cut(value, ":")
 			c.DependsOn = append(c.DependsOn, Dependency{on, Condition(condition)})
@@ -274,6 +288,14 @@ func renderOne(w Work) string {
 			return "kill " + w.Container
 		}
 		return "signal " + w.Container
+	case Attend:
+		words := "attend " + w.Container
+		if w.Check != nil {
+			words += fmt.Sprintf(" by %s every %s", strings.Join(w.Check.Test, " "), w.Check.Interval)
+		}
+		return strings.Join(append([]string{words}, w.Agents...), " with ")
+	case Leave:
+		return "leave " + w.Container
 	case ArmStop:
 		return fmt.Sprintf("arm stop %s %s", w.Container, w.After)
 	case ArmStart:
@@ -295,6 +317,9 @@ func renderReport(c Change) string {
 		if cc.Reason != "" {
 			text += fmt.Sprintf(" %q", cc.Reason)
 		}
+	}
+	for _, a := range c.ManagedAgents {
+		text += fmt.Sprintf(", %s of %s %s %q", a.Name, a.Container, a.Status, a.Reason)
 	}
 	return text
 }

@@ -18,9 +18,9 @@ func (m *Machine) nextReport(work []Work) []Work {
 	due := m.flying("", flightDrain+"-due")
 	m.land("", flightDrain+"-due")
 	status := m.status()
-	containers := m.unsent()
+	containers, agents := m.unsent(), m.unsentAgents()
 	if rank(status) <= rank(s.Sent) {
-		if len(containers) == 0 {
+		if len(containers) == 0 && len(agents) == 0 {
 			return work
 		}
 		if !due {
@@ -34,10 +34,13 @@ func (m *Machine) nextReport(work []Work) []Work {
 	for i := range containers {
 		m.markSent(containers[i])
 	}
+	for _, a := range agents {
+		m.markAgentSent(a)
+	}
 	s.Sent = status
 	m.dirty = true
 	return append(work, Report{Change{
-		TaskARN: s.Definition.ARN, Status: status, Reason: m.reason(status), Containers: containers,
+		TaskARN: s.Definition.ARN, Status: status, Reason: m.reason(status), Containers: containers, ManagedAgents: agents,
 		PullStartedAt: m.pullStarted(), PullStoppedAt: m.pullStopped(), ExecutionStoppedAt: s.ExecutionStoppedAt,
 	}})
 }

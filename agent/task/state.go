@@ -47,8 +47,6 @@ type ContainerState struct {
 	Bindings []Binding
 	// Failure is the first failed step; it is never replaced.
 	Failure Failure
-	// Stop asks for this container alone to be stopped.
-	Stop bool
 	// Exit is how it ended. It is nil while running and when nobody knows.
 	Exit *container.Exit
 	// ExitCode is an exit code given without an exit (143, spec §2.3).
@@ -63,6 +61,8 @@ type ContainerState struct {
 	Stopping           Stopping
 	Health             Health
 	HealthSince        time.Time
+	Check              Check
+	ManagedAgents      []ManagedAgentState `json:",omitempty"`
 	Restarts           Restarts
 	// Sent is the highest status reported.
 	Sent ReportStatus

@@ -1,6 +1,10 @@
 package task
 
-import "time"
+import (
+	"time"
+
+	"github.com/berthd/berth/runtime/container"
+)
 
 // Work is something to be done for a task. Whoever does it answers with a Fact.
 //
@@ -51,6 +55,21 @@ type (
 		Container string
 		Kill      bool
 	}
+	// Attend: do what goes on beside a container for as long as it runs, until
+	// Leave. Probe its health by Check, if that is set, and answer HealthChanged with
+	// Run whenever it differs from Health; keep its managed Agents running and answer
+	// ManagedAgentChanged.
+	Attend struct {
+		Container string
+		// Run is when the present run of the container began.
+		Run    time.Time
+		Check  *container.Healthcheck // Test is the command; nothing is zero.
+		Health Health
+		Agents []string
+	}
+	// Leave ends what Attend began for a container, without touching what runs
+	// inside.
+	Leave struct{ Container string }
 	// ArmStop: answer StopTimedOut once After has passed since Since.
 	ArmStop struct {
 		Container string
@@ -80,5 +99,7 @@ func (CancelPull) work()  {}
 func (Create) work()      {}
 func (Start) work()       {}
 func (Signal) work()      {}
+func (Attend) work()      {}
+func (Leave) work()       {}
 func (ArmStop) work()     {}
 func (ArmStart) work()    {}

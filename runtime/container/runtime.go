@@ -33,8 +33,9 @@ type Runtime interface {
 	// named.
 	List(ctx context.Context, ids ...string) ([]Status, error)
 	// Exec runs a further process in a running container and returns its exit
-	// code. When ctx ends first, the process and its children are killed and
-	// ctx's cause is returned.
+	// code. When ctx ends first, the process and its children are killed (but see
+	// ExecRequest.Keep) and ctx's cause is returned. A runtime that goes away
+	// meanwhile is waited for: the process knows nothing of it.
 	Exec(ctx context.Context, id string, req ExecRequest) (int, error)
 	// Events streams hints until ctx ends, then closes the channel. A broken
 	// stream is reopened inside and marked by EventResync; the first event is
@@ -54,6 +55,13 @@ type ExecRequest struct {
 	Stdout, Stderr   io.Writer
 	// Resize carries terminal sizes; nil without a terminal.
 	Resize <-chan Size
+	// Keep, when set, names a process that outlives its caller: when ctx ends it
+	// runs on, and an Exec that keeps a process of that name joins the one that
+	// runs, and waits for its end. It has no streams and no terminal.
+	Keep string
+	// Started, if set, is called once the process runs; joined says that it ran
+	// already.
+	Started func(joined bool)
 }
 
 // Size is a terminal's, in characters.

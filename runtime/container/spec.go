@@ -18,6 +18,10 @@ type Spec struct {
 	// Group is the task the container belongs to. Containers of one group share
 	// one shim process.
 	Group string
+	// Holder makes a container that only holds namespaces for others to join. It has
+	// no image and no root file system to speak of, runs a minimal init, and ends by
+	// SIGTERM; of the rest only Labels, Limits, PID, IPC, NetNS and CgroupParent count.
+	Holder bool
 	// Image is the reference to create from, and Digest the manifest it was
 	// resolved to by Pull ("" = whatever Image names now).
 	Image, Digest string
@@ -235,6 +239,8 @@ type Image struct {
 	Env        []string
 	// Healthcheck is the image's HEALTHCHECK, nil when it has none.
 	Healthcheck *Healthcheck
+	// Shell is what the image's shell forms are run by; nil is /bin/sh -c.
+	Shell []string
 	// Labels are the image configuration's.
 	Labels map[string]string
 	// PulledAt is when the pull ended, UsedAt when a container last used it.

@@ -54,6 +54,7 @@ type imageConfig struct {
 		Labels      map[string]string
 		Volumes     map[string]struct{}
 		Healthcheck *container.Healthcheck
+		Shell       []string
 	} `json:"config"`
 	RootFS ocispec.RootFS `json:"rootfs"`
 }
@@ -185,6 +186,7 @@ func image(img images.Image, info imageInfo) container.Image {
 		StopSignal:   info.Config.StopSignal,
 		Env:          info.Config.Env,
 		Healthcheck:  info.Config.Healthcheck,
+		Shell:        info.Config.Shell,
 		Labels:       info.Config.Labels,
 		PulledAt:     labelTime(img, labelPulledAt, img.UpdatedAt),
 		UsedAt:       labelTime(img, labelUsedAt, time.Time{}),
