@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/berthd/berth/agent/config"
 	"github.com/berthd/berth/agent/task"
 	"github.com/berthd/berth/ipam"
 	"github.com/berthd/berth/runtime/container"
@@ -97,13 +98,27 @@ type finisher interface {
 // Config is what Resources are made of. A part whose dependency is nil is left
 // out.
 type Config struct {
-	Log *zap.Logger
+	// Keys are the roles' credentials. They must be set if any of the services is.
+	Keys       Keys
+	Parameters ParameterStore
+	Secrets    SecretsManager
+	Objects    Objects
+	Tokens     TokenService
+	// Region is the host's, for what names none.
+	Region string
+	// AuthType and AuthData are ECS_ENGINE_AUTH_TYPE and ECS_ENGINE_AUTH_DATA. What
+	// cannot be used of them is logged, and images are pulled without.
+	AuthType string
+	AuthData config.Secret
+	Log      *zap.Logger
 }
 
 // Resources conducts the parts. Its methods may be called at once.
 type Resources struct {
-	parts []part
-	log   *zap.Logger
+	parts   []part
+	logins  *registryLogins
+	tokens  *tokens
+	keyring keyring
 }
 
 // New makes the parts.
@@ -111,13 +126,31 @@ func New(c Config) *Resources {
 	if c.Log == nil {
 		c.Log = zap.NewNop()
 	}
-	return &Resources{parts: parts(c), log: c.Log}
+	r := &Resources{
+		logins: &registryLogins{keys: c.Keys, store: c.Secrets, region: c.Region, kept: map[string]map[SecretVersion]*container.Auth{}},
+		tokens: &tokens{keys: c.Keys, service: c.Tokens, region: c.Region, kept: map[string]*token{}},
+	}
+	var err error
+	if r.keyring, err = readKeyring(c.AuthType, c.AuthData.Reveal()); err != nil {
+		c.Log.Error("images are pulled without the host's registry credentials", zap.Error(err))
+	}
+	r.parts = r.build(c)
+	return r
 }
 
-// parts are all there are, in the order in which their work is merged and
-// finished; they are released and removed in reverse.
-func parts(_ Config) []part {
+// build makes the parts, in the order in which their work is merged and finished;
+// they are released and removed in reverse.
+func (r *Resources) build(c Config) []part {
 	var all []part
+	if c.Parameters != nil {
+		all = append(all, &parameters{keys: c.Keys, store: c.Parameters, region: c.Region})
+	}
+	if c.Secrets != nil {
+		all = append(all, &managed{keys: c.Keys, store: c.Secrets, region: c.Region}, r.logins)
+	}
+	if c.Objects != nil {
+		all = append(all, &environmentFiles{keys: c.Keys, objects: c.Objects})
+	}
 	return all
 }
 
@@ -234,6 +267,7 @@ func (r *Resources) Remove(ctx context.Context, d *task.Definition) error {
 	for _, p := range slices.Backward(r.wanted(d)) {
 		errs = append(errs, p.remove(ctx, d))
 	}
+	r.tokens.forget(d.ExecutionRoleID)
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("cannot remove the task's resources: %w", err)
 	}

@@ -27,6 +27,8 @@ type Kind string
 const (
 	KindManifest  Kind = "CannotPullImageManifestError"
 	KindPull      Kind = "CannotPullContainerError"
+	KindPullECR   Kind = "CannotPullECRContainerError"
+	KindPullAuth  Kind = "CannotPullContainerAuthError"
 	KindCreate    Kind = "CannotCreateContainerError"
 	KindStart     Kind = "CannotStartContainerError"
 	KindStop      Kind = "CannotStopContainerError"
