@@ -52,6 +52,7 @@ type agent struct {
 	log      *zap.Logger
 	host     *host
 	metadata *awsapi.Metadata
+	aws      *aws
 	identity control.Identity
 	board    *health.Board
 	engine   *engine.Engine
@@ -156,6 +157,9 @@ func (a *agent) build(ctx context.Context) ([]part, error) {
 	}
 	c := a.host.engineConfig(&a.options, a.capacity, a.log)
 	c.Observer, c.Reconciled = a.observer, a.reconciled
+	if a.aws, err = newAWS(&a.options.Config, a.metadata); err != nil {
+		return nil, err
+	}
 	c.Resources = taskResources{a.resources()}
 	a.engine = engine.New(c)
 	if err := a.engine.Restore(ctx); err != nil {

@@ -29,5 +29,9 @@ func (r taskResources) Provision(ctx context.Context, t engine.Task) (map[string
 
 // resources builds what tasks need beside their images, network and cgroup.
 func (a *agent) resources() *resources.Resources {
-	return resources.New(resources.Config{Log: a.log.Named("resources")})
+	c := &a.options.Config
+	return resources.New(resources.Config{
+		Keys: a.aws.roles, Parameters: a.aws.services, Secrets: secretsManager{a.aws.services}, Objects: a.aws.services, Tokens: a.aws.services,
+		Region: c.Region, AuthType: c.Image.AuthType, AuthData: c.Image.AuthData, Log: a.log.Named("resources"),
+	})
 }

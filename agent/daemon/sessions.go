@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"go.uber.org/zap"
-	"golang.org/x/net/http/httpproxy"
 
 	"github.com/berthd/berth/agent/awsapi"
 	"github.com/berthd/berth/agent/control"
@@ -46,37 +45,16 @@ type sessions struct {
 
 func newSessions(a *agent) *sessions {
 	c := &a.options.Config
-	keys := awsapi.CredentialsConfig{
-		AccessKeyID: c.AWS.AccessKeyID.Reveal(), SecretAccessKey: c.AWS.SecretAccessKey.Reveal(), SessionToken: c.AWS.SessionToken.Reveal(),
-		Profile: c.AWS.Profile, SharedFile: c.AWS.SharedCredentialsFile, External: c.External, Metadata: a.metadata,
-		RotatingProfile: c.AWS.Profile,
-	}
-	signer := awsapi.NewSigner(awsapi.NewCredentials(keys), c.Region, "ecs")
-	proxy := proxyFunc(a)
+	signer := awsapi.NewSigner(a.aws.keys, c.Region, "ecs")
+	a.aws.expect(a.engine.Tasks())
 	return &sessions{
-		agent: a, log: a.log.Named("ecs"), signer: signer, credentials: expected(a), proxy: proxy,
+		agent: a, log: a.log.Named("ecs"), signer: signer, credentials: a.aws.roles, proxy: a.aws.proxy,
 		api: ecsapi.New(ecsapi.Config{
 			Endpoint: ecsapi.Endpoint(c.Endpoint, c.Region, c.IPCompatibility == "ipv6"),
-			Sign:     signer.SignRequest, Version: ecsVersion, Hash: a.hash(), OSFamily: osFamily(a), Proxy: proxy,
+			Sign:     signer.SignRequest, Version: ecsVersion, Hash: a.hash(), OSFamily: osFamily(a), Proxy: a.aws.proxy,
 		}),
 		acs: control.NewLink("acs", a.board), tcs: control.NewLink("tcs", a.board),
 	}
-}
-
-// expected is an empty store of role credentials that knows which ones the
-// restored tasks had: ECS sends them again when it is connected.
-func expected(a *agent) *credentials.Store {
-	s := credentials.New()
-	for _, t := range a.engine.Tasks() {
-		d := &t.State.Definition
-		if d.RoleID != "" && t.State.StoppedAt.IsZero() {
-			s.Expect(d.ARN, credentials.Application, d.RoleID)
-		}
-		if d.ExecutionRoleID != "" {
-			s.Expect(d.ARN, credentials.Execution, d.ExecutionRoleID)
-		}
-	}
-	return s
 }
 
 // ended forgets the credentials of a task that has ended: its own role's when
@@ -88,18 +66,6 @@ func (s *sessions) ended(t *engine.Task) {
 	case !t.State.StoppedAt.IsZero():
 		s.credentials.Remove(arn, credentials.Application)
 	}
-}
-
-// proxyFunc is the proxy that the settings name; instance metadata never goes
-// through it.
-func proxyFunc(a *agent) func(*http.Request) (*url.URL, error) {
-	p := a.options.Config.Proxy
-	no := p.No
-	if no == "" {
-		no = "169.254.169.254,169.254.170.2"
-	}
-	f := (&httpproxy.Config{HTTPProxy: p.HTTP, HTTPSProxy: p.HTTPS, NoProxy: no}).ProxyFunc()
-	return func(r *http.Request) (*url.URL, error) { return f(r.URL) }
 }
 
 // run joins the cluster and keeps the sessions until ctx ends.

@@ -154,6 +154,7 @@ func (b *builder) container(c *wire.Container, docs documents, path string) (tas
 	}
 	for _, part := range []func(*task.Container, *wire.Container, documents, string) error{
 		b.spec, b.health, b.log, b.ports, b.links, b.hosts,
+		b.secrets, b.environmentFiles, b.registry,
 	} {
 		if err := part(&out, c, docs, path); err != nil {
 			return task.Container{}, err
@@ -230,12 +231,6 @@ func unsupportedInTask(t *wire.Task, path string) error {
 
 func unsupportedInContainer(c *wire.Container, path string) error {
 	switch {
-	case len(c.Secrets) > 0:
-		return &UnsupportedError{path + ".secrets", "a secret"}
-	case len(c.EnvironmentFiles) > 0:
-		return &UnsupportedError{path + ".environmentFiles", "an environment file"}
-	case c.RegistryAuthentication != nil:
-		return &UnsupportedError{path + ".registryAuthentication", "registry authentication of type " + c.RegistryAuthentication.Type}
 	case c.FirelensConfiguration != nil:
 		return &UnsupportedError{path + ".firelensConfiguration", "FireLens"}
 	case len(c.ManagedAgents) > 0:
