@@ -25,6 +25,12 @@ func (n *Network) Attach(ctx context.Context, e ipam.Endpoint) error {
 	if err := e.Validate(); err != nil {
 		return err
 	}
+	if e.ENI != nil {
+		// Without holding the lock: others attach meanwhile.
+		if err := n.patientlyAwait(ctx, e.ENI); err != nil {
+			return fmt.Errorf("cannot attach container %s to the network: %w", e.ID, err)
+		}
+	}
 	n.plan.RLock()
 	defer n.plan.RUnlock()
 	if err := n.attach(usable(e)); err != nil {
@@ -38,7 +44,20 @@ func usable(e ipam.Endpoint) ipam.Endpoint {
 	if e.IPv6.IsValid() && !ipv6Works() {
 		e.IPv6 = netip.Addr{}
 	}
+	if e.ENI != nil && len(e.ENI.IPv6) > 0 && !ipv6Works() {
+		eni := *e.ENI
+		eni.IPv6 = nil
+		e.ENI = &eni
+	}
 	return e
+}
+
+// patientlyAwait waits for the endpoint's ENI, and not for ever.
+func (n *Network) patientlyAwait(ctx context.Context, e *ipam.ENI) error {
+	late := fmt.Errorf("%w: %v did not appear within %v", ErrNoInterface, e.MAC, n.cfg.ENIPatience)
+	ctx, cancel := context.WithTimeoutCause(ctx, n.cfg.ENIPatience, late)
+	defer cancel()
+	return n.AwaitENI(ctx, e.MAC, e.Trunk)
 }
 
 // containerSysctls is what a new namespace needs before its interface appears. Addresses are ours to give, so the kernel
@@ -47,6 +66,10 @@ func usable(e ipam.Endpoint) ipam.Endpoint {
 func containerSysctls(e ipam.Endpoint) []string {
 	const conf = "net/ipv6/conf/default/"
 	set := []string{"net/ipv4/ip_unprivileged_port_start=0", "net/ipv4/ping_group_range=0 2147483647"}
+	if e.ENI != nil && len(e.ENI.IPv6) > 0 {
+		// The routers of the VPC may say where the default route leads.
+		return append(set, "net/ipv6/conf/all/disable_ipv6=0", conf+"disable_ipv6=0", conf+"accept_dad=0", conf+"autoconf=0")
+	}
 	if !e.IPv6.IsValid() {
 		return append(set, conf+"disable_ipv6=1")
 	}
@@ -71,6 +94,9 @@ func (n *Network) attach(e ipam.Endpoint) (err error) {
 	if e.None() {
 		return nil
 	}
+	if e.ENI != nil {
+		return n.attachENI(e, ns, inside)
+	}
 	if err := n.connect(e, ns, inside); err != nil {
 		return err
 	}
@@ -83,11 +109,20 @@ func (n *Network) attach(e ipam.Endpoint) (err error) {
 	return n.forgetStale(e)
 }
 
+// cable says where the veth pair of an endpoint goes: a bridge of the host, and a name inside.
+func (c *Config) cable(e ipam.Endpoint) (bridge, inner string) {
+	if e.ENI != nil {
+		return c.sideBridge(), sideLink
+	}
+	return c.Bridge, containerLink
+}
+
 // connect makes the veth pair, or finds it.
 func (n *Network) connect(e ipam.Endpoint, ns netns.NsHandle, inside *netlink.Handle) error {
-	bridge, err := n.nl.LinkByName(n.cfg.Bridge)
+	bridgeName, inner := n.cfg.cable(e)
+	bridge, err := n.nl.LinkByName(bridgeName)
 	if err != nil {
-		return fmt.Errorf("cannot find bridge %s: %w", n.cfg.Bridge, err)
+		return fmt.Errorf("cannot find bridge %s: %w", bridgeName, err)
 	}
 	name := n.cfg.linkName(e.ID)
 	outer, err := n.nl.LinkByName(name)
@@ -95,7 +130,7 @@ func (n *Network) connect(e ipam.Endpoint, ns netns.NsHandle, inside *netlink.Ha
 		return fmt.Errorf("cannot look for link %s: %w", name, err)
 	}
 	if err == nil {
-		if _, err := inside.LinkByName(containerLink); err == nil {
+		if _, err := inside.LinkByName(inner); err == nil {
 			return n.plug(outer, bridge)
 		}
 		// The other end is in a namespace that is no longer this container's.
@@ -110,28 +145,38 @@ func (n *Network) connect(e ipam.Endpoint, ns netns.NsHandle, inside *netlink.Ha
 	attrs.Flags = net.FlagUp
 	attrs.Alias = e.ID // shown by ip link
 	veth := &netlink.Veth{
-		LinkAttrs: attrs, PeerName: containerLink, PeerHardwareAddr: e.MAC[:],
+		LinkAttrs: attrs, PeerName: inner, PeerHardwareAddr: e.MAC[:],
 		PeerNamespace: netlink.NsFd(ns), PeerMTU: uint32(attrs.MTU),
 	}
 	if err := n.nl.LinkAdd(veth); err != nil {
 		return fmt.Errorf("cannot make link %s: %w", name, err)
 	}
-	if err := n.nl.LinkSetHairpin(veth, true); err != nil {
-		return fmt.Errorf("cannot set up link %s: %w", name, err)
+	return n.setPort(veth, bridgeName)
+}
+
+// setPort sets what kind of port a link is. On the bridge of containers hairpin is on: with it a container reaches its
+// own published port also where br_netfilter translates addresses inside the bridge. On that of second interfaces
+// ports are isolated from each other: tasks have the VPC and its security groups to meet in.
+func (n *Network) setPort(link netlink.Link, bridge string) error {
+	set := n.nl.LinkSetHairpin
+	if bridge != n.cfg.Bridge {
+		set = n.nl.LinkSetIsolated
+	}
+	if err := set(link, true); err != nil {
+		return fmt.Errorf("cannot set up link %s: %w", link.Attrs().Name, err)
 	}
 	return nil
 }
 
-// plug makes sure that a link is in the bridge and up. With hairpin a container reaches its own published port also
-// where br_netfilter translates addresses inside the bridge.
+// plug makes sure that a link is in the bridge and up.
 func (n *Network) plug(link, bridge netlink.Link) error {
 	name := link.Attrs().Name
 	if link.Attrs().MasterIndex != bridge.Attrs().Index {
 		if err := n.nl.LinkSetMaster(link, bridge); err != nil {
-			return fmt.Errorf("cannot put link %s into bridge %s: %w", name, n.cfg.Bridge, err)
+			return fmt.Errorf("cannot put link %s into bridge %s: %w", name, bridge.Attrs().Name, err)
 		}
-		if err := n.nl.LinkSetHairpin(link, true); err != nil {
-			return fmt.Errorf("cannot set up link %s: %w", name, err)
+		if err := n.setPort(link, bridge.Attrs().Name); err != nil {
+			return err
 		}
 	}
 	if err := n.nl.LinkSetUp(link); err != nil {

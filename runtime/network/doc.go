@@ -24,6 +24,20 @@
 // cannot use another container's addresses as source, so that an address tells who is calling. Optionally the instance
 // metadata service is closed to containers.
 //
+// # Interfaces of the VPC
+//
+// An endpoint with an ENI has a second interface instead of a place in the bridge of containers:
+//
+//	           host's namespace                                       endpoint's namespace
+//	VPC ── ENI, found by its hardware address, moved in ═══════════ eth0 (addresses, default routes)
+//	       berth0-eni (bridge, 169.254.172.1, isolated ports) ── bth… ═══ ecs-eth0 (169.254.172.x)
+//
+// The second interface leads to the agent and to Config.LocalRoutes, and the host drops all else that comes by it: it is
+// no way past the VPC's security groups, to neighbours or to instance metadata. The ENI carries the name that it had on
+// the host as its alias, so that an agent that was killed at any moment gives it back all the same, under that name,
+// down. A branch interface is a VLAN of its trunk, made in the namespace and removed with it. The link that the host's
+// default routes lead through is never taken.
+//
 // # Mounts
 //
 // Namespaces are bound to files below /run, where containerd's shims open them. So the process must share the host's

@@ -53,7 +53,7 @@ func (f *firewall) elements(e ipam.Endpoint) []element {
 				out = append(out, publishElement(v.publish, p, i, v.addr))
 			}
 		}
-		if e.AllowIMDS {
+		if e.AllowIMDS && e.ENI == nil {
 			out = append(out, element{set: v.imds, key: string(v.addr.AsSlice())})
 		}
 		if f.guarded {

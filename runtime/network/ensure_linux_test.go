@@ -164,6 +164,7 @@ func TestTableText(t *testing.T) {
 	l := newLab(t, func(c *Config) {
 		c.BlockIMDS = true
 		c.TMDS = netip.MustParseAddrPort("127.0.0.1:51679")
+		c.LocalRoutes = []netip.Prefix{netip.MustParsePrefix("10.77.0.0/16")}
 	})
 	l.ensure(t)
 	got := tableText(t, l)

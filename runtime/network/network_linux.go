@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -42,6 +43,15 @@ type Config struct {
 	MTU int
 	// BlockIMDS closes 169.254.169.254 and fd00:ec2::254 to all containers but those with AllowIMDS.
 	BlockIMDS bool
+	// LinkLocal is the pool of the second interfaces of endpoints with an ENI; [ipam.DefaultLinkLocal] by default. It
+	// has no IPv6.
+	LinkLocal ipam.Pool
+	// LocalRoutes are IPv4 destinations that endpoints with an ENI reach through the host instead of their VPC.
+	LocalRoutes []netip.Prefix
+	// BlockTaskIMDS closes the instance metadata to all endpoints with an ENI, whatever they are allowed.
+	BlockTaskIMDS bool
+	// ENIPatience is how long Attach waits for an ENI to appear on the host; one minute by default.
+	ENIPatience time.Duration
 	// TMDS is where the agent serves task metadata and credentials; 169.254.170.2:80 leads there from the bridge and from
 	// the host. The zero value makes no such rule. The address is IPv4: a loopback one, or 169.254.170.2 itself.
 	TMDS netip.AddrPort
@@ -73,6 +83,12 @@ func (c *Config) fill() {
 			*d.field = d.value
 		}
 	}
+	if c.LinkLocal == (ipam.Pool{}) {
+		c.LinkLocal = ipam.DefaultLinkLocal()
+	}
+	if c.ENIPatience <= 0 {
+		c.ENIPatience = time.Minute
+	}
 	if len(c.FallbackDNS) == 0 {
 		c.FallbackDNS = []netip.Addr{netip.AddrFrom4([4]byte{8, 8, 8, 8}), netip.AddrFrom4([4]byte{8, 8, 4, 4})}
 	}
@@ -92,6 +108,7 @@ type Network struct {
 	nft  *firewall
 
 	unlink unlinker
+	side   sync.Mutex // held while the bridge of second interfaces is made
 
 	// plan is held for reading by what concerns one endpoint, for writing by what concerns the whole host, so that Sync
 	// does not take a half-made endpoint for a stray.
@@ -103,6 +120,9 @@ type Network struct {
 func New(cfg Config) (*Network, error) {
 	cfg.fill()
 	if err := cfg.Pool.Validate(); err != nil {
+		return nil, err
+	}
+	if err := cfg.LinkLocal.Validate(); err != nil {
 		return nil, err
 	}
 	if len(cfg.Bridge) >= unix.IFNAMSIZ {

@@ -71,6 +71,7 @@ func (b batch) translate(t *nftables.Table) {
 	if tmds := b.cfg.TMDS; tmds.IsValid() {
 		toTMDS := slices.Concat(daddr(metadataAddress()), metadataPort(), dnatTo(tmds))
 		b.rule(pre, iifname(b.cfg.Bridge), toTMDS)
+		b.rule(pre, iifname(b.cfg.sideBridge()), toTMDS)
 		b.rule(out, toTMDS)
 	}
 	b.rule(pre, family(unix.NFPROTO_IPV4), localDestination(), dnatBy(b.sets.publish4, unix.NFPROTO_IPV4))
@@ -80,6 +81,9 @@ func (b batch) translate(t *nftables.Table) {
 
 	loopback := netip.PrefixFrom(netip.AddrFrom4([4]byte{127}), 8)
 	b.rule(post, oifname(b.cfg.Bridge), saddrIn(loopback), masquerade())
+	for _, p := range b.cfg.LocalRoutes {
+		b.rule(post, notOifname(b.cfg.sideBridge()), saddrIn(b.cfg.LinkLocal.IPv4), daddrIn(p), masquerade())
+	}
 	for _, p := range []netip.Prefix{b.cfg.Pool.IPv4, b.cfg.Pool.IPv6} {
 		if p.IsValid() {
 			b.rule(post, oifname(b.cfg.Bridge), saddrIn(p), translated(), masquerade())
@@ -98,13 +102,26 @@ func (b batch) filter(t *nftables.Table) {
 
 	loopback := netip.PrefixFrom(netip.AddrFrom4([4]byte{127}), 8)
 	b.rule(in, iifname(b.cfg.Bridge), daddrIn(loopback), untranslated(), drop())
-	b.rule(in, notIifname(b.cfg.Bridge), notIifname("lo"), daddr(metadataAddress()), drop())
+	b.rule(in, iifname(b.cfg.sideBridge()), daddrIn(loopback), untranslated(), drop())
+	b.rule(in, notIifname(b.cfg.Bridge), notIifname(b.cfg.sideBridge()), notIifname("lo"), daddr(metadataAddress()), drop())
 	b.rule(forward, notIifname(b.cfg.Bridge), oifname(b.cfg.Bridge), newFlow(), untranslated(), drop())
+	b.guardSide(forward)
 	if b.cfg.BlockIMDS {
 		imds4, imds6 := imds()
 		b.rule(forward, iifname(b.cfg.Bridge), daddr(imds4), saddrNotIn(b.sets.imds4), reject())
 		b.rule(forward, iifname(b.cfg.Bridge), daddr(imds6), saddrNotIn(b.sets.imds6), reject())
 	}
+}
+
+// guardSide keeps the second interfaces of endpoints with an ENI for what they are there for: the host is no second way
+// into the world, past the VPC and its security groups, nor a way from one of them to another.
+func (b batch) guardSide(forward *nftables.Chain) {
+	side := b.cfg.sideBridge()
+	for _, p := range b.cfg.LocalRoutes {
+		b.rule(forward, iifname(side), notOifname(side), daddrIn(p), accept())
+	}
+	b.rule(forward, iifname(side), drop())
+	b.rule(forward, oifname(side), newFlow(), drop())
 }
 
 // guardSources drops what comes out of a container with addresses that are not its own. IPv6 link-local addresses are

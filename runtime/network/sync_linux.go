@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/vishvananda/netlink"
@@ -59,9 +60,9 @@ func (n *Network) Sync(ctx context.Context, plan ipam.Plan) (removed []string, e
 
 // dropLinks removes links of ours that nobody wants, and returns those that are in order: in the bridge and up.
 func (n *Network) dropLinks(wanted map[string]bool) (sound map[string]bool, removed []string, err error) {
-	bridge, err := n.nl.LinkByName(n.cfg.Bridge)
+	bridges, err := n.bridges()
 	if err != nil {
-		return nil, nil, fmt.Errorf("cannot find bridge %s: %w", n.cfg.Bridge, err)
+		return nil, nil, err
 	}
 	links, err := n.nl.LinkList()
 	if err != nil {
@@ -74,7 +75,7 @@ func (n *Network) dropLinks(wanted map[string]bool) (sound map[string]bool, remo
 		if l.Type() != "veth" || !strings.HasPrefix(a.Name, n.cfg.linkPrefix()) {
 			continue
 		}
-		plugged := a.MasterIndex == bridge.Attrs().Index
+		plugged := slices.Contains(bridges, a.MasterIndex)
 		switch {
 		case wanted[a.Name]:
 			sound[a.Name] = plugged && a.OperState == netlink.OperUp
@@ -89,6 +90,22 @@ func (n *Network) dropLinks(wanted map[string]bool) (sound map[string]bool, remo
 	return sound, removed, nil
 }
 
+// bridges are the indexes of our bridges, those that are there: that of containers and that of second interfaces.
+func (n *Network) bridges() ([]int, error) {
+	var indexes []int
+	for _, name := range []string{n.cfg.Bridge, n.cfg.sideBridge()} {
+		bridge, err := n.nl.LinkByName(name)
+		if _, missing := errors.AsType[netlink.LinkNotFoundError](err); missing {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("cannot find bridge %s: %w", name, err)
+		}
+		indexes = append(indexes, bridge.Attrs().Index)
+	}
+	return indexes, nil
+}
+
 // dropNamespaces removes namespaces of containers that are not in the plan.
 func (n *Network) dropNamespaces(wanted map[string]bool) (removed []string, err error) {
 	entries, err := os.ReadDir(n.cfg.NetNSDir)
@@ -100,7 +117,8 @@ func (n *Network) dropNamespaces(wanted map[string]bool) (removed []string, err 
 		if wanted[entry.Name()] {
 			continue
 		}
-		if err := removeNetNS(n.NetNS(entry.Name())); err != nil {
+		path := n.NetNS(entry.Name())
+		if err := errors.Join(n.giveBack(path), removeNetNS(path)); err != nil {
 			errs = append(errs, err)
 			continue
 		}

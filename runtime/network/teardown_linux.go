@@ -20,7 +20,7 @@ func (n *Network) Teardown(ctx context.Context) error {
 	n.plan.Lock()
 	defer n.plan.Unlock()
 	// The tables go last, as they come first: no packet passes unguarded.
-	err := n.dropBridge()
+	err := errors.Join(n.dropBridge(n.cfg.sideBridge()), n.dropBridge(n.cfg.Bridge))
 	_, nsErr := n.dropNamespaces(nil)
 	if err = errors.Join(err, nsErr, n.nft.remove()); err != nil {
 		return fmt.Errorf("cannot tear the network down: %w", err)
@@ -28,23 +28,23 @@ func (n *Network) Teardown(ctx context.Context) error {
 	return nil
 }
 
-// dropBridge removes the bridge with all links that are plugged into it.
-func (n *Network) dropBridge() error {
-	link, err := n.nl.LinkByName(n.cfg.Bridge)
+// dropBridge removes a bridge with all links of ours.
+func (n *Network) dropBridge(name string) error {
+	link, err := n.nl.LinkByName(name)
 	if _, missing := errors.AsType[netlink.LinkNotFoundError](err); missing {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("cannot find bridge %s: %w", n.cfg.Bridge, err)
+		return fmt.Errorf("cannot find bridge %s: %w", name, err)
 	}
 	if _, ok := link.(*netlink.Bridge); !ok {
-		return fmt.Errorf("cannot remove link %s: it is a %s, not a bridge", n.cfg.Bridge, link.Type())
+		return fmt.Errorf("cannot remove link %s: it is a %s, not a bridge", name, link.Type())
 	}
 	if _, _, err := n.dropLinks(nil); err != nil {
 		return err
 	}
 	if err := n.nl.LinkDel(link); err != nil {
-		return fmt.Errorf("cannot remove bridge %s: %w", n.cfg.Bridge, err)
+		return fmt.Errorf("cannot remove bridge %s: %w", name, err)
 	}
 	return nil
 }
