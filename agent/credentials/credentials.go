@@ -92,7 +92,8 @@ func (s *Store) Expect(taskARN string, role Role, id string) {
 	}
 }
 
-// Get is the set of an id; good only when the state is Here.
+// Get is the set of an id. Its keys are good only when the state is Here; whose
+// it is, is known of an Expected one too.
 func (s *Store) Get(id string) (Set, State) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -101,7 +102,7 @@ func (s *Store) Get(id string) (Set, State) {
 	case !ok:
 		return Set{}, Unknown
 	case set.AccessKeyID == "":
-		return Set{}, Expected
+		return set, Expected
 	}
 	return set, Here
 }
