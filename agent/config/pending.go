@@ -16,7 +16,6 @@ func pendings() map[string]pending {
 		awsvpc  = "this version has no awsvpc network mode"
 		server  = "this version has no task metadata server"
 		updates = "updates of Berth come with its package"
-		auth    = "this version pulls without credentials"
 		health  = "this version runs no container health checks"
 		volumes = "this version mounts host volumes only"
 		poll    = "Berth reads every container each second, and that costs little"
@@ -31,9 +30,6 @@ func pendings() map[string]pending {
 		"ECS_DISABLE_DOCKER_HEALTH_CHECK":     {health, "true"},
 		"ECS_SHARED_VOLUME_MATCH_FULL_CONFIG": {volumes, "false"},
 		"ECS_CHECKPOINT":                      {"Berth always keeps its state", "true"},
-
-		"ECS_ENGINE_AUTH_TYPE": {auth, ""},
-		"ECS_ENGINE_AUTH_DATA": {auth, ""},
 
 		"ECS_DISABLE_IMAGE_CLEANUP":              {images, "true"},
 		"ECS_IMAGE_CLEANUP_INTERVAL":             {images, ""},
@@ -65,6 +61,5 @@ func pendings() map[string]pending {
 		"ECS_ENABLE_AWSLOGS_EXECUTIONROLE_OVERRIDE": {"this version has no awslogs driver", "false"},
 		"ECS_VOLUME_PLUGIN_CAPABILITIES":            {volumes, "[]"},
 		"ECS_ENABLE_FIRELENS_ASYNC":                 {"this version has no FireLens", ""},
-		"AWS_CA_BUNDLE":                             {"Berth trusts what the host trusts: add the certificate there, or name a bundle in SSL_CERT_FILE", ""},
 	}
 }

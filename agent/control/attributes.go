@@ -32,6 +32,12 @@ type Features struct {
 	// TaskRoles and TaskRolesHost: containers get their role's credentials, in
 	// host network mode too.
 	TaskRoles, TaskRolesHost bool
+	// Secrets of Parameter Store and Secrets Manager become variables and log
+	// options; EnvironmentFiles are read from S3.
+	Secrets, EnvironmentFiles bool
+	// RegistryAuth: images are pulled with logins of ECR and Secrets Manager, in the
+	// execution role's name too.
+	RegistryAuth bool
 	// SELinux and AppArmor options are honoured.
 	SELinux, AppArmor bool
 	// External is ECS Anywhere.
@@ -84,6 +90,15 @@ func capabilities() []advertised {
 		{capability + "pid-ipc-namespace-sharing", func(f Features) bool { return f.SharedNamespaces }},
 		{capability + "task-cpu-mem-limit", func(f Features) bool { return f.TaskLimits }},
 		{capability + "increased-task-cpu-limit", func(f Features) bool { return f.TaskLimits }},
+		{capability + "secrets.ssm.environment-variables", func(f Features) bool { return f.Secrets }},
+		{capability + "secrets.ssm.bootstrap.log-driver", func(f Features) bool { return f.Secrets }},
+		{capability + "secrets.asm.environment-variables", func(f Features) bool { return f.Secrets }},
+		{capability + "secrets.asm.bootstrap.log-driver", func(f Features) bool { return f.Secrets }},
+		{capability + "env-files.s3", func(f Features) bool { return f.EnvironmentFiles }},
+		{capability + "private-registry-authentication.secretsmanager", func(f Features) bool { return f.RegistryAuth }},
+		{capability + "ecr-endpoint", func(f Features) bool { return f.RegistryAuth }},
+		{capability + "execution-role-ecr-pull", func(f Features) bool { return f.RegistryAuth }},
+		{amazon + "ecr-auth", func(f Features) bool { return f.RegistryAuth }},
 		{capability + "external", func(f Features) bool { return f.External }},
 	}
 }

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"crypto/x509"
 	"net/http"
 	"net/url"
 
@@ -20,6 +21,8 @@ type aws struct {
 	keys  *awsapi.Credentials
 	roles *credentials.Store
 	proxy func(*http.Request) (*url.URL, error)
+	// roots are AWS_CA_BUNDLE beside the host's; nil is the host's alone.
+	roots *x509.CertPool
 	// services are called for tasks.
 	services *awsapi.Services
 }
@@ -38,6 +41,7 @@ func newAWS(c *config.Config, metadata *awsapi.Metadata) (*aws, error) {
 		}),
 		roles: credentials.New(),
 		proxy: proxyFunc(c),
+		roots: roots,
 	}
 	a.services = awsapi.NewServices(awsapi.ServicesConfig{
 		Credentials: a.keys, Region: c.Region, Endpoint: c.AWS.Endpoints.Of, FIPS: c.AWS.FIPS,

@@ -51,7 +51,8 @@ func newSessions(a *agent) *sessions {
 		agent: a, log: a.log.Named("ecs"), signer: signer, credentials: a.aws.roles, proxy: a.aws.proxy,
 		api: ecsapi.New(ecsapi.Config{
 			Endpoint: ecsapi.Endpoint(c.Endpoint, c.Region, c.IPCompatibility == "ipv6"),
-			Sign:     signer.SignRequest, Version: ecsVersion, Hash: a.hash(), OSFamily: osFamily(a), Proxy: a.aws.proxy,
+			Sign:     signer.SignRequest, Version: ecsVersion, Hash: a.hash(), OSFamily: osFamily(a),
+			Proxy: a.aws.proxy, Roots: a.aws.roots,
 		}),
 		acs: control.NewLink("acs", a.board), tcs: control.NewLink("tcs", a.board),
 	}
@@ -155,6 +156,7 @@ func (s *sessions) describe(ctx context.Context) (control.Host, error) {
 		Features: control.Features{
 			LogDrivers: s.logDrivers(), Privileged: !c.Capability.PrivilegedDisabled, TaskLimits: c.Cgroup.TaskLimits,
 			ContainerOrdering: true, RestartPolicy: true, PortRanges: true, External: c.External,
+			Secrets: true, EnvironmentFiles: true, RegistryAuth: true,
 			SELinux: c.Capability.SELinux, AppArmor: c.Capability.AppArmor,
 		},
 	}
@@ -201,7 +203,7 @@ func (s *sessions) communication(id control.Identity, endpoints *control.Endpoin
 	a := s.agent
 	return acs.New(acs.Config{
 		Cluster: id.Cluster, ContainerInstanceARN: id.ContainerInstanceARN, AgentVersion: ecsVersion, AgentHash: a.hash(),
-		Endpoint: endpoints.ACS, Sign: s.signer.SignUpgrade, Proxy: s.proxy,
+		Endpoint: endpoints.ACS, Sign: s.signer.SignUpgrade, Proxy: s.proxy, Roots: a.aws.roots,
 		Tasks: a.engine, Sequence: manifests{a.host.store}, Credentials: s.credentials,
 		Conversion: acs.Conversion{
 			Cluster: id.Cluster, LogDrivers: s.logDrivers(), PrivilegedDisabled: a.options.Config.Capability.PrivilegedDisabled,
@@ -215,7 +217,7 @@ func (s *sessions) telemetry(id control.Identity, endpoints *control.Endpoints) 
 	a := s.agent
 	c := tcs.Config{
 		Cluster: id.Cluster, ContainerInstanceARN: id.ContainerInstanceARN, AgentVersion: ecsVersion, AgentHash: a.hash(),
-		Endpoint: endpoints.TCS, SignUpgrade: s.signer.SignUpgrade, SignFrame: s.signer.SignFrame, Proxy: s.proxy,
+		Endpoint: endpoints.TCS, SignUpgrade: s.signer.SignUpgrade, SignFrame: s.signer.SignFrame, Proxy: s.proxy, Roots: a.aws.roots,
 		Status: a.board.Instance, Connected: s.connected(s.tcs, "TCS"), Log: s.log.Named("tcs"),
 	}
 	if !a.options.Config.Metrics.Disabled {

@@ -2,6 +2,7 @@ package acs
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/http"
@@ -62,6 +63,8 @@ type Config struct {
 	Sign func(ctx context.Context, url string) (http.Header, error)
 	// Proxy is as in http.Transport (optional).
 	Proxy func(*http.Request) (*url.URL, error)
+	// Roots are the certificates that servers are trusted by; nil is the host's.
+	Roots *x509.CertPool
 
 	Tasks       Tasks
 	Sequence    Sequence
@@ -160,7 +163,7 @@ func (c *Client) session(ctx context.Context) (lived time.Duration, end error) {
 	if err != nil {
 		return 0, err
 	}
-	conn, err := ws.Dial(ctx, ws.Config{URL: target, Sign: c.cfg.Sign, Proxy: c.cfg.Proxy, Refusal: func(body []byte) error {
+	conn, err := ws.Dial(ctx, ws.Config{URL: target, Sign: c.cfg.Sign, Proxy: c.cfg.Proxy, Roots: c.cfg.Roots, Refusal: func(body []byte) error {
 		if e := wire.DecodeRefusal(body); e != nil {
 			return e
 		}

@@ -3,6 +3,8 @@ package ecsapi
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -45,6 +47,8 @@ type Config struct {
 	Version, Hash, OSFamily string
 	// Proxy is as in http.Transport (optional).
 	Proxy func(*http.Request) (*url.URL, error)
+	// Roots are the certificates that servers are trusted by; nil is the host's.
+	Roots *x509.CertPool
 }
 
 // Client makes calls. It may be used by many goroutines at once.
@@ -70,6 +74,7 @@ func New(cfg Config) *Client {
 				Proxy:               cfg.Proxy,
 				DialContext:         (&net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive}).DialContext,
 				TLSHandshakeTimeout: tlsHandshake,
+				TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: cfg.Roots},
 				ForceAttemptHTTP2:   true,
 				MaxIdleConnsPerHost: 10, // as many as the outbox sends at once
 				IdleConnTimeout:     90 * time.Second,

@@ -2,6 +2,7 @@ package tcs
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/http"
@@ -72,6 +73,8 @@ type Config struct {
 	SignFrame   func(ctx context.Context, url string, body []byte) (http.Header, error)
 	// Proxy is as in http.Transport (optional).
 	Proxy func(*http.Request) (*url.URL, error)
+	// Roots are the certificates that servers are trusted by; nil is the host's.
+	Roots *x509.CertPool
 
 	// Metrics is nil when metrics are disabled: the host then says that it is
 	// idle.
@@ -171,7 +174,7 @@ func (c *Client) session(ctx context.Context) (lived time.Duration, end error) {
 		return 0, err
 	}
 	conn, err := ws.Dial(ctx, ws.Config{
-		URL: target, Sign: c.cfg.SignUpgrade, Proxy: c.cfg.Proxy, CloseWhenIdle: true,
+		URL: target, Sign: c.cfg.SignUpgrade, Proxy: c.cfg.Proxy, Roots: c.cfg.Roots, CloseWhenIdle: true,
 		Refusal: func(body []byte) error {
 			if m, err := wire.Decode(body); err == nil {
 				if e, ok := m.(*wire.Exception); ok {

@@ -2,6 +2,8 @@ package ws
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -73,6 +75,8 @@ type Config struct {
 	Refusal func(body []byte) error
 	// Proxy is as in http.Transport; nil connects directly.
 	Proxy func(*http.Request) (*url.URL, error)
+	// Roots are the certificates that servers are trusted by; nil is the host's.
+	Roots *x509.CertPool
 	// DialContext replaces the dialling of TCP, for services that are elsewhere.
 	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
 	// CloseWhenIdle ends an idle session with a close frame instead of cutting
@@ -117,6 +121,7 @@ func Dial(ctx context.Context, cfg Config) (*Session, error) {
 		Proxy:                 cfg.Proxy,
 		DialContext:           cfg.DialContext,
 		TLSHandshakeTimeout:   handshakeTimeout,
+		TLSClientConfig:       &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: cfg.Roots},
 		ResponseHeaderTimeout: handshakeTimeout,
 		DisableKeepAlives:     true, // a refused upgrade leaves nothing behind
 	}
