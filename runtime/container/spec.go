@@ -186,6 +186,9 @@ type PullRequest struct {
 	// Ref is the image reference as the task definition has it; a missing tag
 	// means latest. A digest in it pins the image.
 	Ref string
+	// Digest is the manifest that Ref was found to mean before; the registry is
+	// not asked again what it means now. "" asks.
+	Digest string
 	// Policy says when the registry is asked.
 	Policy PullPolicy
 	// Auth gives the credentials for the registry of Ref, and is called only when
@@ -198,6 +201,9 @@ type PullRequest struct {
 	// ResolveTimeout bounds the question which digest Ref has; zero is one
 	// minute.
 	ResolveTimeout time.Duration
+	// MakeRoom, if set, is called before an image is fetched for which the disk
+	// lacks so many bytes. What it could not free refuses the pull.
+	MakeRoom func(ctx context.Context, bytes int64)
 }
 
 // PullPolicy is one of the behaviours of ECS_IMAGE_PULL_BEHAVIOR.
@@ -209,6 +215,8 @@ const (
 	PullAlways       PullPolicy = "always"
 	PullOnce         PullPolicy = "once"
 	PullPreferCached PullPolicy = "prefer-cached"
+	// PullNever is no setting: what is on the host, or ErrNotFound.
+	PullNever PullPolicy = "never"
 )
 
 // Auth are registry credentials. They print as ***.
@@ -227,9 +235,10 @@ type Image struct {
 	// Ref is the reference asked for, normalised.
 	Ref string
 	// Digest is what Ref resolved to: the index's digest for a multi-platform
-	// image. FromRegistry says whether the registry was asked for it.
-	Digest       string
-	FromRegistry bool
+	// image. FromRegistry says whether the registry was asked for it, now, and
+	// Known that it is the registry's, asked now or by an earlier pull.
+	Digest              string
+	FromRegistry, Known bool
 	// ConfigDigest is the image id (the digest of the image's configuration).
 	ConfigDigest string
 	// Size is the compressed size in bytes on this host.
@@ -246,6 +255,21 @@ type Image struct {
 	// PulledAt is when the pull ended, UsedAt when a container last used it.
 	PulledAt, UsedAt time.Time
 }
+
+// ImageRecord is an image with all the names that it has on this host.
+type ImageRecord struct {
+	Image
+
+	// Names are the references, those by digest among them.
+	Names []string
+	// Pulled says that a pull of ours completed it, rather than somebody else.
+	Pulled bool
+	// Protected says that somebody has labelled it to be kept.
+	Protected bool
+}
+
+// Tracked says whether it came or was used through Berth.
+func (i *ImageRecord) Tracked() bool { return i.Pulled || !i.UsedAt.IsZero() }
 
 // Healthcheck is Docker's: Test is ["CMD", …], ["CMD-SHELL", "…"] or ["NONE"].
 type Healthcheck struct {

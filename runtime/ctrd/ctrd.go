@@ -71,6 +71,9 @@ type Config struct {
 	// Downloads and Unpacks bound how many layers of all pulls together are
 	// fetched and unpacked at once; zero is 6 and 2.
 	Downloads, Unpacks int64
+	// Space answers how many bytes are free of how many on a directory's file
+	// system; nil asks the kernel.
+	Space func(dir string) (free, total uint64, err error)
 	// Log is told what cannot be returned to anybody; nil is silence.
 	Log *zap.Logger
 }
@@ -96,6 +99,9 @@ func (c Config) withDefaults() Config {
 	if c.Unpacks == 0 {
 		c.Unpacks = 2
 	}
+	if c.Space == nil {
+		c.Space = diskSpace
+	}
 	if c.Log == nil {
 		c.Log = zap.NewNop()
 	}
@@ -110,12 +116,14 @@ type Runtime struct {
 	log    *zap.Logger
 	opened time.Time
 
-	ids     *keyed // one holder for each container ID
+	ids     *keyed  // one holder for each container ID
+	pulling *groups // pulls of an image's name go together, its removal alone
 	groups  *groups
 	images  *imageCache
 	flights *flights
 
 	downloads, unpacks *semaphore.Weighted
+	space              func(dir string) (free, total uint64, err error)
 
 	secrets sync.Mutex // held where the directory of secret variables changes
 
@@ -169,6 +177,8 @@ func New(cfg Config) (*Runtime, error) {
 		log:       cfg.Log,
 		opened:    time.Now(),
 		ids:       newKeyed(),
+		pulling:   newGroups(),
+		space:     cfg.Space,
 		groups:    newGroups(),
 		images:    newImageCache(),
 		flights:   newFlights(),

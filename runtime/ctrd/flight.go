@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"time"
 
@@ -24,8 +25,13 @@ const leaseLife = time.Hour
 // errLeft is why a fetch ends that nobody waits for any more.
 var errLeft = errors.New("every caller of the pull left")
 
-// errInactive marks a fetch that did not move.
-var errInactive = errors.New("inactivity time exceeded timeout while pulling image")
+// errInactive marks a fetch that did not move, errNotBegun one of which not a
+// byte came.
+var (
+	errInactive = errors.New("inactivity time exceeded timeout while pulling image")
+	errNotBegun = &container.Error{Kind: container.KindTimeout, Retry: true, Err: fmt.Errorf(
+		"Could not transition to pullBegin; timed out after waiting %s", beginPatience)} //nolint:staticcheck // spec/task-engine.md §7.3
+)
 
 // flights are the fetches under way, one for each digest.
 type flights struct {
@@ -125,14 +131,14 @@ func (r *Runtime) fly(ctx context.Context, q fetchRequest, f *flight) error {
 	if timeout == 0 {
 		timeout = defaultInactivityTimeout
 	}
-	err = retry(ctx, func() error {
+	err = retry(ctx, fetching, func() error {
 		once, cancel := context.WithCancelCause(ctx)
 		defer cancel(nil)
 		var guard sync.WaitGroup
 		guard.Go(func() { f.watch.guard(once, timeout, cancel) })
 		err := r.fetchOnce(once, q, f.watch)
-		if cause := context.Cause(once); err != nil && errors.Is(cause, errInactive) {
-			err = fmt.Errorf("%w (%s)", errInactive, timeout)
+		if cause := context.Cause(once); err != nil && (errors.Is(cause, errInactive) || errors.Is(cause, errNotBegun)) {
+			err = cause
 		}
 		cancel(nil)
 		guard.Wait()
@@ -161,7 +167,7 @@ func (r *Runtime) fetchOnce(ctx context.Context, q fetchRequest, watch *tracker)
 				children, err := inner.Handle(ctx, desc)
 				if err == nil {
 					watch.handled(desc, children)
-					err = r.fits(q, desc, watch)
+					err = r.fits(ctx, q, desc, watch)
 				}
 				return children, err
 			})
@@ -171,20 +177,29 @@ func (r *Runtime) fetchOnce(ctx context.Context, q fetchRequest, watch *tracker)
 }
 
 // fits refuses an image that the disk cannot hold, before it is fetched: it
-// needs its compressed size, and at least as much again unpacked.
-func (r *Runtime) fits(q fetchRequest, desc ocispec.Descriptor, watch *tracker) error {
+// needs its compressed size, and at least as much again unpacked. Whoever knows
+// what can go is asked to make room first.
+func (r *Runtime) fits(ctx context.Context, q fetchRequest, desc ocispec.Descriptor, watch *tracker) error {
 	if !images.IsManifestType(desc.MediaType) {
 		return nil
 	}
 	p := watch.progress()
-	free, _, err := diskSpace(r.cfg.ContentDir)
-	if err != nil {
+	need := 2 * (p.Total - p.Fetched)
+	lacks := func() (int64, error) {
+		free, _, err := r.space(r.cfg.ContentDir)
+		return need - int64(min(free, math.MaxInt64)), err
+	}
+	short, err := lacks()
+	if err != nil || short <= 0 {
 		return nil //nolint:nilerr // containerd's disk is not ours to see: it will say itself
 	}
-	if need := 2 * (p.Total - p.Fetched); need > 0 && uint64(need) > free {
-		return fmt.Errorf("image %s needs about %d MiB: %w", q.named, need>>20, container.ErrNoSpace)
+	if q.req.MakeRoom != nil {
+		q.req.MakeRoom(ctx, short)
+		if short, err = lacks(); err != nil || short <= 0 {
+			return nil //nolint:nilerr // as above
+		}
 	}
-	return nil
+	return fmt.Errorf("image %s needs about %d MiB: %w", q.named, need>>20, container.ErrNoSpace)
 }
 
 // lease keeps containerd's garbage collector from what is fetched, also after

@@ -35,6 +35,8 @@ const (
 	// labelPulledAt and labelUsedAt are RFC 3339 times.
 	labelPulledAt = "io.berth/pulled-at"
 	labelUsedAt   = "io.berth/used-at"
+	// labelProtected, set by whoever bakes the image of a host, keeps an image.
+	labelProtected = "io.berth/protected"
 )
 
 // usedAtGrain is how old a used-at label may be: a write for every container
@@ -190,6 +192,7 @@ func image(img images.Image, info imageInfo) container.Image {
 		Labels:       info.Config.Labels,
 		PulledAt:     labelTime(img, labelPulledAt, img.UpdatedAt),
 		UsedAt:       labelTime(img, labelUsedAt, time.Time{}),
+		Known:        img.Labels[labelPulled] == "true",
 	}
 }
 
@@ -198,6 +201,16 @@ func labelTime(img images.Image, label string, fallback time.Time) time.Time {
 		return at
 	}
 	return fallback
+}
+
+// pulled names an image whose pull has ended. One that has the name already keeps
+// the time of its first pull, and costs no write.
+func (r *Runtime) pulled(ctx context.Context, name string, target ocispec.Descriptor, labels map[string]string) (images.Image, error) {
+	img, err := r.client.ImageService().Get(ctx, name)
+	if err == nil && img.Target.Digest == target.Digest && img.Labels[labelPulled] == "true" {
+		return img, nil
+	}
+	return r.name(ctx, name, target, labels)
 }
 
 // name makes or moves an image record. Labels that it has and we do not set
@@ -303,25 +316,15 @@ func readAccounts(root string) (accounts, error) {
 	return a, nil
 }
 
-// ImageRecord is an image with all the names that it has on this host.
-type ImageRecord struct {
-	container.Image
-
-	// Names are the references, those by digest among them.
-	Names []string
-	// Pulled says that a pull of ours completed it, rather than somebody else.
-	Pulled bool
-}
-
 // Images lists the images of this runtime, one for each digest. Those of which
 // parts are missing are left out.
-func (r *Runtime) Images(ctx context.Context) ([]ImageRecord, error) {
+func (r *Runtime) Images(ctx context.Context) ([]container.ImageRecord, error) {
 	ctx = r.ns(ctx)
 	all, err := r.client.ImageService().List(ctx)
 	if err != nil {
 		return nil, r.fail(ctx, container.KindInspect, "list images", err)
 	}
-	var out []ImageRecord
+	var out []container.ImageRecord
 	index := make(map[digest.Digest]int)
 	for _, img := range all {
 		info, err := r.info(ctx, img.Target)
@@ -336,11 +339,12 @@ func (r *Runtime) Images(ctx context.Context) ([]ImageRecord, error) {
 		if !ok {
 			i = len(out)
 			index[info.digest] = i
-			out = append(out, ImageRecord{Image: this})
+			out = append(out, container.ImageRecord{Image: this})
 		}
 		rec := &out[i]
 		rec.Names = append(rec.Names, img.Name)
 		rec.Pulled = rec.Pulled || img.Labels[labelPulled] == "true"
+		rec.Protected = rec.Protected || img.Labels[labelProtected] == "true"
 		if strings.Contains(rec.Ref, "@") {
 			rec.Ref = this.Ref // a tag says more than a digest
 		}
@@ -414,6 +418,8 @@ func (r *Runtime) Sweep(ctx context.Context) (removed []string, err error) {
 	for _, c := range all {
 		kept[c.SnapshotKey] = true
 	}
+	// What runs is not in the way of anybody; the caller need not wait.
+	r.background.Go(func() { r.sweepExecs(r.life) })
 	sn := r.client.SnapshotService(r.cfg.Snapshotter)
 	err = sn.Walk(ctx, func(_ context.Context, info snapshots.Info) error {
 		if info.Labels[labelContainer] != "" && !kept[info.Name] {

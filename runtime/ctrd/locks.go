@@ -69,6 +69,16 @@ func (g *groups) enter(group string) func() {
 	return func() { gate.rw.RUnlock(); g.leave(group, gate) }
 }
 
+// tryAlone enters alone if nobody is in the group, and says whether it could.
+func (g *groups) tryAlone(group string) (func(), bool) {
+	gate := g.use(group)
+	if !gate.rw.TryLock() {
+		g.leave(group, gate)
+		return nil, false
+	}
+	return func() { gate.rw.Unlock(); g.leave(group, gate) }, true
+}
+
 // enterAlone waits until nothing is created or deleted in the group and returns
 // the way out.
 func (g *groups) enterAlone(group string) func() {

@@ -22,6 +22,7 @@ type tracker struct {
 	mu     sync.Mutex // guards all below
 	order  []digest.Digest
 	layers map[digest.Digest]*part
+	begun  bool      // a byte has come
 	open   int       // readers of the network under way
 	moved  time.Time // of the last byte, or of the last reader opened or closed
 }
@@ -89,9 +90,15 @@ func (t *tracker) guard(ctx context.Context, timeout time.Duration, cancel conte
 		if t.open == 0 {
 			idle = 0
 		}
+		begun := t.begun
 		t.mu.Unlock()
-		if idle >= timeout {
+		switch {
+		case idle < timeout:
+		case begun || timeout < beginPatience:
 			cancel(errInactive)
+			return
+		default:
+			cancel(errNotBegun)
 			return
 		}
 		timer.Reset(timeout - idle)
@@ -117,7 +124,7 @@ func (t *tracker) closed() {
 func (t *tracker) at(d digest.Digest, offset int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.moved = time.Now()
+	t.moved, t.begun = time.Now(), true
 	if p, ok := t.layers[d]; ok {
 		p.fetched = min(offset, p.total)
 	}

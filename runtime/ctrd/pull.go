@@ -16,6 +16,7 @@ import (
 	remoteserrors "github.com/containerd/containerd/v2/core/remotes/errors"
 	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/berthd/berth/runtime/container"
@@ -26,11 +27,25 @@ const (
 	defaultInactivityTimeout = time.Minute
 	// progressEvery is the time between two reports to one caller.
 	progressEvery = 200 * time.Millisecond
-	// tries is how often a step is done before it has failed; backoff waits
-	// between them.
-	tries       = 5
-	backoffBase = 250 * time.Millisecond
-	backoffMax  = 5 * time.Second
+	// beginPatience is how long a registry may take for the first byte.
+	beginPatience = 5 * time.Minute
+)
+
+// perseverance says how often a step is done before it has failed, and how long
+// the pauses between are, which grow by the factor up to the longest.
+type perseverance struct {
+	tries       int
+	first, most time.Duration
+	factor      int
+}
+
+// The pauses of spec/task-engine.md §7.2 and §7.3, but that each pull begins with
+// the first one.
+//
+//nolint:gochecknoglobals // immutable tables
+var (
+	asking   = perseverance{tries: 9, first: 10 * time.Millisecond, most: 5 * time.Second, factor: 3}
+	fetching = perseverance{tries: 5, first: 1100 * time.Millisecond, most: 5 * time.Second, factor: 2}
 )
 
 // Pull implements container.Runtime. The policy decides only whether the
@@ -52,8 +67,11 @@ func (r *Runtime) Pull(ctx context.Context, req container.PullRequest, progress 
 		p.Ref = named.String()
 		progress(p)
 	}
-	if req.Policy == container.PullPreferCached || req.Policy == container.PullOnce {
-		img, ok, err := r.cached(ctx, named, req.Policy)
+	// Whoever removes images must not take this one away meanwhile.
+	defer r.pulling.enter(named.String())()
+	switch req.Policy {
+	case container.PullPreferCached, container.PullOnce, container.PullNever:
+		img, ok, err := r.cached(ctx, named, req)
 		if err != nil {
 			return container.Image{}, r.fail(ctx, container.KindInspect, "look for image "+req.Ref, err)
 		}
@@ -61,6 +79,10 @@ func (r *Runtime) Pull(ctx context.Context, req container.PullRequest, progress 
 			report(container.Progress{Stage: "done", Digest: img.Digest, Fetched: img.Size, Total: img.Size})
 			return img, nil
 		}
+		if req.Policy == container.PullNever {
+			return container.Image{}, container.Errorf(container.KindPull, "No such image: %s: %w", req.Ref, container.ErrNotFound) //nolint:staticcheck // Docker's words
+		}
+	case container.PullDefault, container.PullAlways:
 	}
 	img, err := r.pullFromRegistry(ctx, named, req, report)
 	if err != nil {
@@ -71,15 +93,15 @@ func (r *Runtime) Pull(ctx context.Context, req container.PullRequest, progress 
 }
 
 // cached finds an image that the policy allows to be used unasked.
-func (r *Runtime) cached(ctx context.Context, named reference.Named, policy container.PullPolicy) (container.Image, bool, error) {
-	img, info, err := r.local(ctx, named, "")
+func (r *Runtime) cached(ctx context.Context, named reference.Named, req container.PullRequest) (container.Image, bool, error) {
+	img, info, err := r.local(ctx, named, digest.Digest(req.Digest))
 	if errdefs.IsNotFound(err) {
 		return container.Image{}, false, nil
 	}
 	if err != nil {
 		return container.Image{}, false, err
 	}
-	if policy == container.PullOnce && img.Labels[labelPulled] != "true" {
+	if req.Policy == container.PullOnce && img.Labels[labelPulled] != "true" {
 		return container.Image{}, false, nil
 	}
 	ok, err := r.unpacked(ctx, info)
@@ -100,22 +122,32 @@ func (r *Runtime) pullFromRegistry(
 		}
 	}
 	resolver := r.resolver(named, auth)
-	pinned, isPinned := named.(reference.Digested)
-	var target ocispec.Descriptor
-	if isPinned {
-		img, info, err := r.local(ctx, named, pinned.Digest())
+	asked := named // what the registry is asked for
+	if want := wanted(named, req); want != "" {
+		img, info, err := r.local(ctx, named, want)
 		if err == nil {
 			return r.complete(ctx, fetchRequest{named: named, target: img.Target, resolver: resolver, req: req}, info, report)
 		}
 		if !errdefs.IsNotFound(err) {
 			return container.Image{}, r.fail(ctx, container.KindInspect, "look for image "+req.Ref, err)
 		}
+		if asked, err = reference.WithDigest(reference.TrimNamed(named), want); err != nil {
+			return container.Image{}, container.Errorf(container.KindPull,
+				"failed to prepare a canonical reference with image '%s' and digest '%s': %w", req.Ref, want, err)
+		}
 	}
-	target, err := r.resolve(ctx, resolver, named, req)
+	target, err := r.resolve(ctx, resolver, asked, req)
 	if err != nil {
 		return container.Image{}, err
 	}
+	if isSchema1(target.MediaType) {
+		return container.Image{}, container.Errorf(container.KindPull,
+			"image %s is in Docker's first manifest format, which containerd no longer reads: push it again with a current client", named)
+	}
 	report(container.Progress{Stage: "resolving", Digest: target.Digest.String()})
+	if byDigest := canonical(named, target.Digest); byDigest != named.String() {
+		defer r.pulling.enter(byDigest)()
+	}
 	info := imageInfo{digest: target.Digest}
 	if _, known, err := r.local(ctx, named, target.Digest); err == nil {
 		info = known
@@ -123,8 +155,24 @@ func (r *Runtime) pullFromRegistry(
 		return container.Image{}, r.fail(ctx, container.KindInspect, "look for image "+req.Ref, err)
 	}
 	img, err := r.complete(ctx, fetchRequest{named: named, target: target, resolver: resolver, req: req}, info, report)
-	img.FromRegistry = err == nil && !isPinned
+	img.FromRegistry = err == nil
 	return img, err
+}
+
+// wanted is the digest that is known before the registry is asked; "" when the
+// registry has to say.
+func wanted(named reference.Named, req container.PullRequest) digest.Digest {
+	if pinned, ok := named.(reference.Digested); ok {
+		return pinned.Digest()
+	}
+	return digest.Digest(req.Digest)
+}
+
+// isSchema1 says whether a manifest is of Docker's first format, which has no
+// digest that lasts.
+func isSchema1(mediaType string) bool {
+	return mediaType == "application/vnd.docker.distribution.manifest.v1+json" ||
+		mediaType == "application/vnd.docker.distribution.manifest.v1+prettyjws"
 }
 
 // complete fetches the image unless it is here, and names it.
@@ -145,12 +193,12 @@ func (r *Runtime) complete(
 	}
 	labels := pulledLabels(time.Now())
 	// The name by digest keeps the image while the tag moves on.
-	img, err := r.name(ctx, canonical(q.named, q.target.Digest), q.target, labels)
+	img, err := r.pulled(ctx, canonical(q.named, q.target.Digest), q.target, labels)
 	if err != nil {
 		return container.Image{}, err
 	}
 	if img.Name != q.named.String() {
-		if img, err = r.name(ctx, q.named.String(), q.target, labels); err != nil {
+		if img, err = r.pulled(ctx, q.named.String(), q.target, labels); err != nil {
 			return container.Image{}, err
 		}
 	}
@@ -168,19 +216,22 @@ func (r *Runtime) resolve(
 	if timeout == 0 {
 		timeout = defaultResolveTimeout
 	}
-	late := fmt.Errorf("registry %s did not answer within %s: %w", reference.Domain(named), timeout, container.ErrTimeout)
-	asking, cancel := context.WithTimeoutCause(ctx, timeout, late)
+	late := &cause{
+		words: fmt.Sprintf("Could not transition to MANIFEST_PULLED; timed out after waiting %s", timeout),
+		kinds: []error{container.ErrTimeout},
+	}
+	limited, cancel := context.WithTimeoutCause(ctx, timeout, late)
 	defer cancel()
 	var target ocispec.Descriptor
-	err := retry(asking, func() error {
+	err := retry(limited, asking, func() error {
 		var err error
-		_, target, err = resolver.Resolve(asking, named.String())
+		_, target, err = resolver.Resolve(limited, named.String())
 		return err
 	})
 	switch {
 	case err == nil:
 		return target, nil
-	case errors.Is(context.Cause(asking), late) && context.Cause(ctx) == nil:
+	case errors.Is(context.Cause(limited), late) && context.Cause(ctx) == nil:
 		return target, &container.Error{Kind: container.KindTimeout, Retry: true, Err: late}
 	}
 	return target, r.failPull(ctx, container.KindManifest, named, err)
@@ -221,21 +272,21 @@ func isLoopback(domain string) bool {
 }
 
 // retry does a step again after a failure that may pass, with growing pauses.
-func retry(ctx context.Context, step func() error) error {
-	pause := backoffBase
+func retry(ctx context.Context, how perseverance, step func() error) error {
+	pause := how.first
 	for try := 1; ; try++ {
 		err := step()
-		if err == nil || try == tries || !transient(err) || context.Cause(ctx) != nil {
+		if err == nil || try >= how.tries || !transient(err) || context.Cause(ctx) != nil {
 			return err
 		}
-		timer := time.NewTimer(pause/2 + rand.N(pause))
+		timer := time.NewTimer(pause*9/10 + rand.N(pause/5)) // a fifth of it by chance
 		select {
 		case <-timer.C:
 		case <-ctx.Done():
 			timer.Stop()
 			return err
 		}
-		pause = min(2*pause, backoffMax)
+		pause = min(pause*time.Duration(how.factor), how.most)
 	}
 }
 

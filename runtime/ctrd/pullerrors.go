@@ -62,7 +62,7 @@ func (r *Runtime) failPull(ctx context.Context, kind container.Kind, named refer
 	c := &cause{words: redact(pullWords(named, err), named)}
 	switch code := statusOf(err); {
 	case isNoSpace(err):
-		c.words += r.space()
+		c.words += r.fullness()
 		c.kinds = append(c.kinds, container.ErrNoSpace)
 	case code == http.StatusNotFound, code == 0 && errdefs.IsNotFound(err):
 		c.kinds = append(c.kinds, container.ErrNotFound)
@@ -119,9 +119,9 @@ func redact(words string, named reference.Named) string {
 	return query.ReplaceAllString(words, "$1")
 }
 
-// space says how full the disk of the images is.
-func (r *Runtime) space() string {
-	free, total, err := diskSpace(r.cfg.ContentDir)
+// fullness says how full the disk of the images is.
+func (r *Runtime) fullness() string {
+	free, total, err := r.space(r.cfg.ContentDir)
 	if err != nil {
 		return ""
 	}

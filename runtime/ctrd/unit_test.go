@@ -164,20 +164,44 @@ func TestGuard(t *testing.T) {
 	})
 }
 
+// TestGuardNotBegun: where the host is more patient than the first byte may be
+// late, that is what is said.
+func TestGuardNotBegun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newTracker(ocispec.Descriptor{})
+		w.opened()
+		ctx, cancel := context.WithCancelCause(t.Context())
+		begun := time.Now()
+		w.guard(ctx, beginPatience, cancel)
+		err := context.Cause(ctx)
+		if !errors.Is(err, errNotBegun) || err.Error() != "Could not transition to pullBegin; timed out after waiting 5m0s" ||
+			time.Since(begun) != beginPatience || container.KindOf(err, "") != container.KindTimeout {
+			t.Errorf("after %s: %v", time.Since(begun), err)
+		}
+	})
+}
+
 func TestRetry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		count := 0
-		begun := time.Now()
-		err := retry(t.Context(), func() error { count++; return errors.New("connection reset") })
-		if err == nil || count != tries {
-			t.Errorf("%d tries, %v", count, err)
-		}
-		if took := time.Since(begun); took < time.Second || took > 20*time.Second {
-			t.Errorf("took %s", took)
-		}
-		count = 0
-		if err := retry(t.Context(), func() error { count++; return context.Canceled }); err == nil || count != 1 {
-			t.Errorf("%d tries of what cannot be mended, %v", count, err)
+		for _, c := range []struct {
+			name  string
+			how   perseverance
+			tries int
+			took  time.Duration // in all, give or take a tenth
+		}{
+			{"asking", asking, 9, (10+30+90+270+810+2430)*time.Millisecond + 2*5*time.Second},
+			{"fetching", fetching, 5, (1100 + 2200 + 4400 + 5000) * time.Millisecond},
+		} {
+			count, begun := 0, time.Now()
+			err := retry(t.Context(), c.how, func() error { count++; return errors.New("connection reset") })
+			took := time.Since(begun)
+			if err == nil || count != c.tries || took < c.took*9/10 || took > c.took*11/10 {
+				t.Errorf("%s: %d tries in %s, %v; want %d in about %s", c.name, count, took, err, c.tries, c.took)
+			}
+			count = 0
+			if err := retry(t.Context(), c.how, func() error { count++; return context.Canceled }); err == nil || count != 1 {
+				t.Errorf("%s: %d tries of what cannot be mended, %v", c.name, count, err)
+			}
 		}
 	})
 }

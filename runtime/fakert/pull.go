@@ -46,10 +46,14 @@ func (r *Runtime) Pull(ctx context.Context, req container.PullRequest, progress 
 	if broken {
 		return container.Image{}, errBroken()
 	}
-	if cached && (req.Policy == container.PullOnce || req.Policy == container.PullPreferCached) {
+	cached = cached && (req.Digest == "" || req.Digest == image.Digest)
+	if cached && (req.Policy == container.PullOnce || req.Policy == container.PullPreferCached || req.Policy == container.PullNever) {
 		image.FromRegistry = false
 		progress(container.Progress{Ref: ref, Stage: "done", Digest: image.Digest})
 		return image, nil
+	}
+	if req.Policy == container.PullNever {
+		return container.Image{}, container.Errorf(container.KindPull, "No such image: %s: %w", req.Ref, container.ErrNotFound) //nolint:staticcheck // Docker's words
 	}
 	var script Image
 	if r.cfg.Image != nil {
@@ -65,7 +69,8 @@ func (r *Runtime) Pull(ctx context.Context, req container.PullRequest, progress 
 		}
 	}
 	image = script.Config
-	image.Ref, image.Digest, image.FromRegistry = ref, digest, !strings.Contains(req.Ref, "@")
+	image.Ref, image.Digest, image.FromRegistry = ref, digest, !strings.Contains(req.Ref, "@") && req.Digest == ""
+	image.Known = true
 	image.ConfigDigest, image.Size = digestOf("config "+digest), size(script)
 	image.PulledAt = time.Now()
 	r.mu.Lock()
@@ -94,11 +99,14 @@ func resolve(ctx context.Context, req container.PullRequest, ref string, script 
 		}
 		return "", &container.Error{
 			Kind: container.KindTimeout, Retry: true,
-			Err: fmt.Errorf("cannot resolve %s within %s: %w", ref, timeout, container.ErrTimeout),
+			Err: fmt.Errorf("Could not transition to MANIFEST_PULLED; timed out after waiting %s: %w", timeout, container.ErrTimeout), //nolint:staticcheck // spec/task-engine.md §7.2
 		}
 	}
 	if err := wait(ctx, script.ResolveDelay); err != nil {
 		return "", err
+	}
+	if req.Digest != "" {
+		return req.Digest, nil
 	}
 	if script.ResolveErr != nil {
 		return "", withKind(container.KindManifest, script.ResolveErr)
