@@ -22,6 +22,9 @@ type Config struct {
 	Store     Store
 	Addresses *ipam.Leases
 	Ports     *ports.Table
+	// LinkLocal, if set, has the addresses from which awsvpc tasks reach the agent;
+	// without it such tasks are refused.
+	LinkLocal *ipam.Leases
 	Observer  Observer
 	// Resources, if set, makes what tasks need besides.
 	Resources Resources
@@ -37,6 +40,9 @@ type Config struct {
 	Capacity Capacity
 	// Machine are the settings of the rules.
 	Machine task.Options
+	// MakeRoom, if set, is asked to free so many bytes where images are kept,
+	// before one is fetched that would not fit.
+	MakeRoom func(ctx context.Context, bytes int64)
 	// PullPolicy is ECS_IMAGE_PULL_BEHAVIOR; "" is default.
 	PullPolicy container.PullPolicy
 	// PullInactivity, PullResolve and PullTotal bound a pull; zero are the
@@ -92,9 +98,12 @@ type Network interface {
 type Files struct {
 	ID, Hostname, Domainname string
 	HostNetwork              bool
-	Addresses                ipam.Addresses
-	Hosts                    []task.Host
-	DNS                      task.DNS
+	// Shared says that several containers have these files: what is there already
+	// stays as it is.
+	Shared    bool
+	Addresses ipam.Addresses
+	Hosts     []task.Host
+	DNS       task.DNS
 }
 
 // Cgroups makes the cgroup that parents a task's containers. Create and Remove

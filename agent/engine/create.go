@@ -83,13 +83,17 @@ func (r *runner) outfit(ctx context.Context, w *creation) (err error) {
 }
 
 // imageOf is the image to create from. An agent that was restarted since the
-// pull asks the runtime for it again.
+// pull asks the runtime for it again, by the digest that was recorded: the tag may
+// have moved since.
 func (r *runner) imageOf(ctx context.Context, c *task.Container, image container.Image) (container.Image, error) {
 	if image.Ref != "" {
 		return image, nil
 	}
+	t := r.view.Load()
+	req := r.engine.pullRequest(&t.State.Definition, c)
+	req.Policy, req.Digest = container.PullPreferCached, t.container(c.Name).Digest
 	err := persevere(ctx, func() (err error) {
-		image, err = r.engine.runtime.Pull(ctx, container.PullRequest{Ref: c.Image, Policy: container.PullPreferCached}, nil)
+		image, err = r.engine.runtime.Pull(ctx, req, nil)
 		return err
 	})
 	return image, err
@@ -182,8 +186,11 @@ func (e *Engine) spec(ctx context.Context, d *task.Definition, w *creation) (con
 	if outfit.Log != nil {
 		log = *outfit.Log
 	}
-	if endpoint, own := endpoints[c.Name]; own {
+	if endpoint, own := endpointOf(d, c.Name, endpoints); own {
 		spec.NetNS = e.config.Network.NetNS(endpoint.ID)
+	}
+	if d.Network == task.NetworkAWSVPC {
+		spec.Process.Hostname, spec.Process.Domainname = taskHostname(d), ""
 	}
 	if spec.Limits.Memory == 0 && e.config.TaskMemoryLimitInContainers && !e.config.NoTaskLimits {
 		spec.Limits.Memory = d.Memory << 20
@@ -234,6 +241,9 @@ func isRegion(entry string) bool {
 // files says what a container's hosts, resolv.conf and hostname hold: its own
 // extra hosts, and the addresses of the containers it links to.
 func files(d *task.Definition, c *task.Container, endpoints map[string]ipam.Endpoint) Files {
+	if d.Network == task.NetworkAWSVPC {
+		return taskFiles(d)
+	}
 	f := Files{
 		ID: RuntimeID(d.ARN, c.Name), Hostname: c.Spec.Process.Hostname, Domainname: c.Spec.Process.Domainname,
 		HostNetwork: d.Network == task.NetworkHost, Addresses: endpoints[c.Name].Addresses,

@@ -176,6 +176,9 @@ func (r *runner) remove(ctx context.Context) {
 		r.insist(ctx, "cannot remove the container's log", func() error { return e.config.Logs.Remove(ctx, id) })
 		r.insist(ctx, "cannot remove the container's files", func() error { return e.config.Network.RemoveFiles(ctx, id) })
 	}
+	if d := &t.State.Definition; d.Network == task.NetworkAWSVPC {
+		r.insist(ctx, "cannot remove the task's files", func() error { return e.config.Network.RemoveFiles(ctx, EndpointID(d, taskEndpoint)) })
+	}
 	r.insist(ctx, "cannot remove the task's resources", func() error { return e.config.Resources.Remove(ctx, &t.State.Definition) })
 	r.removeAgents(ctx, &t.State.Definition)
 	r.insist(ctx, "cannot remove the task's cgroup", func() error { return e.config.Cgroups.Remove(ctx, r.id) })

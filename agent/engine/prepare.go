@@ -65,6 +65,9 @@ func failure(err error, fallback container.Kind) task.Failure {
 
 // lease takes addresses and ports for every container of a task, or none.
 func (e *Engine) lease(d *task.Definition) (map[string]ipam.Endpoint, error) {
+	if d.Network == task.NetworkAWSVPC {
+		return e.leaseTask(d)
+	}
 	endpoints := map[string]ipam.Endpoint{}
 	for i := range d.Containers {
 		c := &d.Containers[i]
@@ -92,8 +95,8 @@ func (e *Engine) leaseContainer(d *task.Definition, c *task.Container) (endpoint
 		return endpoint, false, nil
 	case task.NetworkNone:
 		return endpoint, true, nil
-	case task.NetworkAWSVPC:
-		return endpoint, false, errors.New("network mode awsvpc is not supported by this agent")
+	case task.NetworkAWSVPC: // leaseTask
+		return endpoint, false, nil
 	case task.NetworkBridge:
 	}
 	if endpoint.Ports, err = e.config.Ports.Lease(owner(d, c), publishes(c)); err != nil {
@@ -105,6 +108,9 @@ func (e *Engine) leaseContainer(d *task.Definition, c *task.Container) (endpoint
 
 // unlease gives back every address and port of a task.
 func (e *Engine) unlease(d *task.Definition) {
+	if d.Network == task.NetworkAWSVPC && e.config.LinkLocal != nil {
+		e.config.LinkLocal.Release(EndpointID(d, taskEndpoint))
+	}
 	for i := range d.Containers {
 		c := &d.Containers[i]
 		e.config.Addresses.Release(RuntimeID(d.ARN, c.Name))
@@ -147,6 +153,17 @@ func bindings(e ipam.Endpoint) []task.Binding {
 	return out
 }
 
+// startPrepare begins to prepare the task, until it is to end: a network
+// interface that never comes must not hold a stop up.
+func (r *runner) startPrepare() {
+	ctx, cancel := context.WithCancelCause(r.engine.ctx())
+	r.stopPrepare = cancel
+	r.background(func(context.Context) {
+		defer cancel(nil)
+		r.prepare(ctx)
+	})
+}
+
 // prepare makes the task's cgroup, and the network of its containers all at
 // once.
 func (r *runner) prepare(ctx context.Context) {
@@ -172,14 +189,20 @@ func (r *runner) prepare(ctx context.Context) {
 			refuse(holderRefused(err))
 		}
 	})
+	var network sync.WaitGroup
 	for name, endpoint := range t.Endpoints {
+		network.Add(1)
 		wg.Go(func() {
-			if err := r.engine.config.Network.Attach(ctx, endpoint); err != nil {
-				refuse(task.Refused{Container: name, Failure: failure(err, container.KindNetwork)})
+			defer network.Done()
+			if refused := r.attach(ctx, name, endpoint); refused != nil {
+				refuse(*refused)
 			}
 		})
 	}
 	wg.Go(func() {
+		if t.State.Definition.Network == task.NetworkAWSVPC {
+			network.Wait() // File systems of the VPC are mounted by way of the task's interface.
+		}
 		outfits, err := r.engine.config.Resources.Provision(ctx, *t)
 		if err == nil {
 			r.keepOutfits(outfits)
@@ -189,7 +212,12 @@ func (r *runner) prepare(ctx context.Context) {
 		}
 	})
 	wg.Wait()
-	if ctx.Err() == nil {
+	switch {
+	case r.engine.ctx().Err() != nil:
+	case ctx.Err() != nil:
+		// The task is to end, and is so far prepared that it can.
+		r.tell(task.Prepared{})
+	default:
 		r.tell(fact)
 	}
 }

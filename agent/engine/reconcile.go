@@ -65,6 +65,12 @@ func (e *Engine) restoreTask(rec record) ipam.Plan {
 	d := r.machine.Definition()
 	e.admission.restore(r.id, d.Demand())
 	var plan ipam.Plan
+	if endpoint, shared := rec.Endpoints[taskEndpoint]; shared {
+		plan = append(plan, endpoint)
+		if err := e.restoreEndpoint(endpoint); err != nil {
+			r.log.Warn("the address of the task could not be leased again", zap.Error(err))
+		}
+	}
 	for i := range d.Containers {
 		c := &d.Containers[i]
 		endpoint, own := rec.Endpoints[c.Name]

@@ -34,6 +34,8 @@ type runner struct {
 	machine   *task.Machine
 	endpoints map[string]ipam.Endpoint
 	pulls     map[string]context.CancelCauseFunc
+	// stopPrepare ends the preparation; nil before it.
+	stopPrepare context.CancelCauseFunc
 	// attended are the containers that attend was called for.
 	attended map[string]context.CancelCauseFunc
 	images   map[string]container.Image
@@ -177,6 +179,9 @@ func (r *runner) publish() {
 		State: r.machine.State(), Endpoints: maps.Clone(r.endpoints), Desired: r.machine.Desired(),
 		Settled: r.machine.Settled(), Forgotten: r.forgotten,
 	}
+	if t.Desired == task.ReportStopped && r.stopPrepare != nil {
+		r.stopPrepare(errTaskStopped)
+	}
 	before := r.view.Swap(t)
 	if before != nil {
 		r.tellEvents(before, t)
@@ -242,7 +247,7 @@ func (r *runner) dispatch(ctx context.Context, w task.Work) {
 	case task.CancelAdmit:
 		e.admission.cancel(r.id)
 	case task.Prepare:
-		r.background(r.prepare)
+		r.startPrepare()
 	case task.ArmDrain:
 		r.after(e.config.DrainMin+rand.N(e.config.DrainMax-e.config.DrainMin+1), task.DrainDue{})
 	case task.Release:
