@@ -117,6 +117,7 @@ func (s *slot) environ(host *config.Config, endpoint string, try int) (settings 
 		fmt.Sprintf("BERTH_BRIDGE_SUBNET=%s.%d.0/20", networks[try/each], third),
 		fmt.Sprintf("BERTH_BRIDGE_SUBNET_IPV6=fdb7:2e74:be27:%x::/64", s.number+16*try),
 		"BERTH_INTROSPECTION_ADDRESS=127.0.0.1:0",
+		"BERTH_TASK_METADATA_ADDRESS=127.0.0.1:0",
 		"ECS_AUDIT_LOGFILE_DISABLED=true",
 		`ECS_AVAILABLE_LOGGING_DRIVERS=["json-file","none"]`,
 		"ECS_UPDATES_ENABLED=false",

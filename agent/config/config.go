@@ -29,6 +29,8 @@ const (
 	DefaultContainerdNamespace = "berth"
 	// DefaultIntrospectionAddress is where the introspection API listens.
 	DefaultIntrospectionAddress = "127.0.0.1:51678"
+	// DefaultTaskMetadataAddress is where the agent listens for what containers ask at 169.254.170.2.
+	DefaultTaskMetadataAddress = "127.0.0.1:51679"
 	// Group is the group whose members may use the host API without being root.
 	Group = "berth"
 )
@@ -239,10 +241,14 @@ type Metadata struct {
 	Burst                int
 	HideZone             bool   // omit the availability zone
 	ContainerFile        bool   // write the container metadata file
+	Listen               string // where 169.254.170.2:80 leads to: a loopback address; port 0 is a free one, for agents beside the host's
 	Introspection        string // listen address
 	IntrospectionOffhost bool   // listen on every address
 	Profiling            bool   // pprof under the introspection API
 	AuditDisabled        bool
+	AuditRollover        string // size or hourly: what makes a new audit log (the rest of the log goes to the journal)
+	AuditMaxMB           int    // a million bytes each
+	AuditKeep            int    // old audit logs
 }
 
 // Metrics holds sampling and publishing.

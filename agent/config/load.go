@@ -353,7 +353,7 @@ func defaults() Config {
 			CleanupInterval: 30 * time.Minute, MinimumAge: time.Hour, PerCycle: 5, UntrackedMinimumAge: time.Hour, UntrackedPerCycle: 5,
 		},
 		Network:  Network{Bridge: "berth0", TaskENI: true, HighDensityENI: true, ExcludeIPv6Bindings: true},
-		Metadata: Metadata{Rate: 40, Burst: 60, Introspection: DefaultIntrospectionAddress},
+		Metadata: Metadata{Rate: 40, Burst: 60, Listen: DefaultTaskMetadataAddress, AuditRollover: "size", AuditMaxMB: 5, AuditKeep: 24, Introspection: DefaultIntrospectionAddress},
 		Metrics:  Metrics{PollWait: 10 * time.Second},
 		Capability: Capability{
 			LoggingDrivers: []string{"json-file", "syslog", "awslogs", "fluentd", "none"},

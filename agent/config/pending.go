@@ -12,9 +12,7 @@ type pending struct {
 func pendings() map[string]pending {
 	const (
 		images  = "this version does not clean up images"
-		roles   = "this version serves no credentials to containers"
 		awsvpc  = "this version has no awsvpc network mode"
-		server  = "this version has no task metadata server"
 		updates = "updates of Berth come with its package"
 		health  = "this version runs no container health checks"
 		volumes = "this version mounts host volumes only"
@@ -25,8 +23,6 @@ func pendings() map[string]pending {
 		"ECS_WARM_POOLS_CHECK":                {"this version registers at once, in a warm pool too", "false"},
 		"ECS_UPDATES_ENABLED":                 {updates, "false"},
 		"ECS_UPDATE_DOWNLOAD_DIR":             {updates, ""},
-		"ECS_AUDIT_LOGFILE":                   {roles, ""},
-		"ECS_AUDIT_LOGFILE_DISABLED":          {roles, "true"},
 		"ECS_DISABLE_DOCKER_HEALTH_CHECK":     {health, "true"},
 		"ECS_SHARED_VOLUME_MATCH_FULL_CONFIG": {volumes, "false"},
 		"ECS_CHECKPOINT":                      {"Berth always keeps its state", "true"},
@@ -47,17 +43,9 @@ func pendings() map[string]pending {
 		"OverrideAWSVPCLocalIPv4Address":     {awsvpc, ""},
 		"ECS_SKIP_LOCALHOST_TRAFFIC_FILTER":  {"Berth has no such filter of its own to skip", "false"},
 
-		"ECS_TASK_METADATA_RPS_LIMIT":   {server, ""},
-		"TaskMetadataSteadyStateRate":   {server, ""},
-		"TaskMetadataBurstRate":         {server, ""},
-		"ECS_DISABLE_TASK_METADATA_AZ":  {server, "true"},
-		"ECS_ENABLE_CONTAINER_METADATA": {"this version writes no container metadata file", "false"},
-
 		"ECS_POLL_METRICS":                  {poll, "false"},
 		"ECS_POLLING_METRICS_WAIT_DURATION": {poll, ""},
 
-		"ECS_ENABLE_TASK_IAM_ROLE":                  {roles, "false"},
-		"ECS_ENABLE_TASK_IAM_ROLE_NETWORK_HOST":     {roles, "false"},
 		"ECS_ENABLE_AWSLOGS_EXECUTIONROLE_OVERRIDE": {"this version has no awslogs driver", "false"},
 		"ECS_VOLUME_PLUGIN_CAPABILITIES":            {volumes, "[]"},
 		"ECS_ENABLE_FIRELENS_ASYNC":                 {"this version has no FireLens", ""},

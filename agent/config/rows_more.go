@@ -28,6 +28,9 @@ func metadataRows() []row {
 		field[int]{key: "TaskMetadataSteadyStateRate", kind: integers(), bound: notBelow(1), at: func(c *Config) *int { return &c.Metadata.Rate }}.row(),
 		field[int]{key: "TaskMetadataBurstRate", kind: integers(), bound: notBelow(1), at: func(c *Config) *int { return &c.Metadata.Burst }}.row(),
 		rateLimit(),
+		field[string]{env: "ECS_LOG_ROLLOVER_TYPE", kind: words[string](false, "size", "hourly"), at: func(c *Config) *string { return &c.Metadata.AuditRollover }}.row(),
+		field[int]{env: "ECS_LOG_MAX_FILE_SIZE_MB", kind: integers(), bound: notBelow(1), at: func(c *Config) *int { return &c.Metadata.AuditMaxMB }}.row(),
+		field[int]{env: "ECS_LOG_MAX_ROLL_COUNT", kind: integers(), bound: notBelow(1), at: func(c *Config) *int { return &c.Metadata.AuditKeep }}.row(),
 		field[bool]{env: "ECS_DISABLE_TASK_METADATA_AZ", key: "TaskMetadataAZDisabled", kind: booleans(), at: func(c *Config) *bool { return &c.Metadata.HideZone }}.row(),
 		field[bool]{env: "ECS_ENABLE_CONTAINER_METADATA", key: "ContainerMetadataEnabled", kind: booleans(), at: func(c *Config) *bool { return &c.Metadata.ContainerFile }}.row(),
 		field[bool]{env: "ECS_ALLOW_OFFHOST_INTROSPECTION_ACCESS", kind: booleans(), at: func(c *Config) *bool { return &c.Metadata.IntrospectionOffhost }}.row(),
@@ -80,6 +83,7 @@ func berthRows() []row {
 		field[string]{env: "BERTH_RUN_DIR", kind: texts(), bound: absolute, at: func(c *Config) *string { return &c.Paths.Run }}.row(),
 		field[string]{env: "BERTH_SOCKET", kind: texts(), bound: absolute, at: func(c *Config) *string { return &c.Paths.Socket }}.row(),
 		field[string]{env: "BERTH_LOG_SOCKET", kind: texts(), bound: absolute, at: func(c *Config) *string { return &c.Paths.LogSocket }}.row(),
+		field[string]{env: "BERTH_TASK_METADATA_ADDRESS", kind: texts(), bound: loopback, at: func(c *Config) *string { return &c.Metadata.Listen }}.row(),
 		field[string]{env: "BERTH_INTROSPECTION_ADDRESS", kind: texts(), bound: address, at: func(c *Config) *string { return &c.Metadata.Introspection }}.row(),
 	}
 }
@@ -178,6 +182,14 @@ func interfaceName(v string, _ bool) (string, string, error) {
 // socketPath accepts a path and unix://path, as containerd's own tools do.
 func socketPath(v string, _ bool) (string, string, error) {
 	return absolute(strings.TrimPrefix(v, "unix://"), false)
+}
+
+// loopback is the address of a port that nobody but this host reaches.
+func loopback(v string, _ bool) (string, string, error) {
+	if a, err := netip.ParseAddrPort(v); err != nil || !a.Addr().Is4() || !a.Addr().IsLoopback() {
+		return v, "", errors.New("not an IPv4 address:port of this host alone, such as 127.0.0.1:51679")
+	}
+	return v, "", nil
 }
 
 func address(v string, _ bool) (string, string, error) {
