@@ -52,6 +52,9 @@ func (r *Runtime) create(ctx context.Context, spec container.Spec) error {
 	} else if !errdefs.IsNotFound(err) {
 		return err
 	}
+	if spec.Holder {
+		return r.createHolder(ctx, spec)
+	}
 	named, err := normalise(spec.Image)
 	if err != nil {
 		return err
@@ -176,7 +179,7 @@ func (r *Runtime) store(ctx context.Context, id string, rec record, oci *specs.S
 	if err != nil {
 		return fmt.Errorf("cannot encode runtime options: %w", err)
 	}
-	_, err = r.client.ContainerService().Create(ctx, containers.Container{
+	c := containers.Container{
 		ID:          id,
 		Labels:      visible(rec.Labels),
 		Image:       rec.Image,
@@ -185,7 +188,11 @@ func (r *Runtime) store(ctx context.Context, id string, rec record, oci *specs.S
 		SnapshotKey: id,
 		Snapshotter: r.cfg.Snapshotter,
 		Extensions:  map[string]typeurl.Any{recordName: recordAny},
-	})
+	}
+	if rec.Holder {
+		c.SnapshotKey, c.Snapshotter = "", ""
+	}
+	_, err = r.client.ContainerService().Create(ctx, c)
 	return err
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/containerd/typeurl/v2"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"go.uber.org/zap"
+	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/berthd/berth/runtime/container"
 )
@@ -22,6 +23,8 @@ const (
 	// execMark is in the environment of every process run by Exec and so of its
 	// children, which are found by it when they must be killed.
 	execMark = "BERTH_EXEC"
+	// returnPause is the pause between questions to a containerd that is away.
+	returnPause = 200 * time.Millisecond
 	// drain is how long the output of a process is waited for that has exited:
 	// a child in the background may hold the pipe for ever.
 	drain = 2 * time.Second
@@ -55,6 +58,9 @@ func (r *Runtime) Exec(ctx context.Context, id string, req container.ExecRequest
 	}
 	x := &execution{r: r, stored: s, initPID: int(p.GetPid()), id: fmt.Sprintf("exec-%016x", rand.Uint64())}
 	code, err := x.run(ctx, req)
+	if errors.Is(err, container.ErrUnavailable) {
+		return 0, err // It says the context's cause too.
+	}
 	return code, r.fail(ctx, container.KindStart, "run a process in container "+id, err)
 }
 
@@ -68,51 +74,93 @@ type execution struct {
 }
 
 func (x *execution) run(ctx context.Context, req container.ExecRequest) (int, error) {
-	process, err := x.process(req)
+	if req.Keep != "" {
+		return x.keep(ctx, req)
+	}
+	encoded, err := x.process(req)
 	if err != nil {
 		return 0, err
 	}
-	encoded, err := typeurl.MarshalAnyToProto(process)
-	if err != nil {
-		return 0, fmt.Errorf("cannot encode process: %w", err)
-	}
-	streams, err := openStreams(x.r.cfg.StateDir, x.id, req)
+	streams, err := openStreams(x.r.cfg.StateDir, x.id, x.stored.ID, req)
 	if err != nil {
 		return 0, err
 	}
 	defer streams.close()
 	pipes := complete(streams.paths, req.Terminal)
-	t := x.r.tasks()
-	_, err = t.Exec(ctx, &tasks.ExecProcessRequest{
+	err = x.begin(ctx, &tasks.ExecProcessRequest{
 		ContainerID: x.stored.ID, ExecID: x.id, Spec: encoded,
 		Terminal: req.Terminal, Stdin: pipes.Stdin, Stdout: pipes.Stdout, Stderr: pipes.Stderr,
 	})
 	if err != nil {
-		return 0, x.noTask(native(err))
+		return 0, err
 	}
-	defer x.delete(ctx)
-	started, err := t.Start(ctx, &tasks.StartRequest{ContainerID: x.stored.ID, ExecID: x.id})
-	if err != nil {
-		return 0, x.noTask(native(err))
+	defer func() { streams.unfinished = !x.delete(ctx) }()
+	if req.Started != nil {
+		req.Started(false)
 	}
-	x.pid = int(started.GetPid())
 	streams.copy(func() error {
-		_, err := t.CloseIO(x.r.ns(context.WithoutCancel(ctx)), &tasks.CloseIORequest{
+		_, err := x.r.tasks().CloseIO(x.r.ns(context.WithoutCancel(ctx)), &tasks.CloseIORequest{
 			ContainerID: x.stored.ID, ExecID: x.id, Stdin: true,
 		})
 		return native(err)
 	})
 	defer x.resize(ctx, req)()
-	exit, err := t.Wait(ctx, &tasks.WaitRequest{ContainerID: x.stored.ID, ExecID: x.id})
+	code, err := x.wait(ctx)
 	if ended := context.Cause(ctx); ended != nil {
 		x.kill(ctx)
-		return 0, ended
+		if err == nil {
+			err = ended
+		}
+		return 0, err
 	}
-	if err = native(err); err != nil {
-		return 0, x.noTask(err)
+	if err == nil {
+		streams.wait(drain)
 	}
-	streams.wait(drain)
-	return int(exit.GetExitStatus()), nil
+	return code, err
+}
+
+// begin has containerd make and start the process. That does not end with the
+// caller's context: a process that comes to run after its caller has left would
+// be nobody's.
+func (x *execution) begin(ctx context.Context, request *tasks.ExecProcessRequest) error {
+	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), farewell, errFarewell)
+	defer cancel()
+	if _, err := x.r.tasks().Exec(ctx, request); err != nil {
+		return x.noTask(native(err))
+	}
+	started, err := x.r.tasks().Start(ctx, &tasks.StartRequest{ContainerID: x.stored.ID, ExecID: x.id})
+	if err != nil {
+		x.killProcesses() // It may run all the same, when it is containerd that has gone.
+		x.delete(ctx)
+		return x.noTask(native(err))
+	}
+	x.pid = int(started.GetPid())
+	return nil
+}
+
+// wait waits for the process's end and returns its exit code. A containerd that
+// goes away is waited for too: the shim keeps what it will be asked again. The
+// error of a ctx that ends while it is away says both.
+func (x *execution) wait(ctx context.Context) (int, error) {
+	ticker := time.NewTicker(returnPause)
+	defer ticker.Stop()
+	for {
+		exit, err := x.r.tasks().Wait(ctx, &tasks.WaitRequest{ContainerID: x.stored.ID, ExecID: x.id})
+		if err == nil {
+			return int(exit.GetExitStatus()), nil
+		}
+		if ended := context.Cause(ctx); ended != nil {
+			return 0, ended
+		}
+		if err = native(err); !isUnavailable(err) {
+			return 0, x.noTask(err)
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return 0, fmt.Errorf("%w while containerd was away: %w", context.Cause(ctx), container.ErrUnavailable)
+		}
+	}
 }
 
 // noTask makes the error of a container that ended meanwhile clear.
@@ -124,8 +172,8 @@ func (x *execution) noTask(err error) error {
 	return err
 }
 
-// process is the spec of the process: the container's, changed as asked.
-func (x *execution) process(req container.ExecRequest) (*specs.Process, error) {
+// process is the encoded spec of the process: the container's, changed as asked.
+func (x *execution) process(req container.ExecRequest) (*anypb.Any, error) {
 	spec, err := x.stored.spec()
 	if err != nil {
 		return nil, err
@@ -147,7 +195,10 @@ func (x *execution) process(req container.ExecRequest) (*specs.Process, error) {
 		}
 		env = append([]string{"TERM=xterm"}, env...)
 	}
-	p.Env = override(override(p.Env, env), []string{execMark + "=" + x.id})
+	p.Env = override(p.Env, env)
+	if req.Keep == "" {
+		p.Env = override(p.Env, []string{execMark + "=" + x.id})
+	}
 	if req.WorkingDir != "" {
 		p.Cwd = cleanPath(req.WorkingDir)
 	}
@@ -164,7 +215,11 @@ func (x *execution) process(req container.ExecRequest) (*specs.Process, error) {
 			p.Capabilities = processCaps(p.Capabilities.Bounding, p.User.UID)
 		}
 	}
-	return p, nil
+	encoded, err := typeurl.MarshalAnyToProto(p)
+	if err != nil {
+		return nil, fmt.Errorf("cannot encode process: %w", err)
+	}
+	return encoded, nil
 }
 
 // resize passes terminal sizes on; the returned function ends that.
@@ -196,12 +251,15 @@ func (x *execution) resize(ctx context.Context, req container.ExecRequest) func(
 	return func() { cancel(nil); <-done }
 }
 
-// delete takes the process's record away; it must not run any more.
-func (x *execution) delete(ctx context.Context) {
+// delete takes the process's record away, and says whether it could. The process
+// must not run any more.
+func (x *execution) delete(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), farewell, errFarewell)
 	defer cancel()
 	_, err := x.r.tasks().DeleteProcess(ctx, &tasks.DeleteProcessRequest{ContainerID: x.stored.ID, ExecID: x.id})
 	if err = native(err); err != nil && !errdefs.IsNotFound(err) {
 		x.r.log.Warn("cannot delete a process", zap.String("container", x.stored.ID), zap.Error(err))
+		return false
 	}
+	return true
 }

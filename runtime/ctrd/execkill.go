@@ -26,6 +26,15 @@ const killRounds = 20
 func (x *execution) kill(ctx context.Context) {
 	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), farewell, errFarewell)
 	defer cancel()
+	x.killProcesses()
+	if _, err := x.r.tasks().Wait(ctx, &tasks.WaitRequest{ContainerID: x.stored.ID, ExecID: x.id}); err != nil && !errdefs.IsNotFound(native(err)) {
+		x.r.log.Warn("a killed process does not end", zap.String("container", x.stored.ID), zap.Error(native(err)))
+	}
+}
+
+// killProcesses kills the process and everything that came of it. It needs no
+// containerd.
+func (x *execution) killProcesses() {
 	for range killRounds {
 		found := x.descendants()
 		for _, pid := range found {
@@ -34,11 +43,8 @@ func (x *execution) kill(ctx context.Context) {
 			}
 		}
 		if len(found) == 0 {
-			break
+			return
 		}
-	}
-	if _, err := x.r.tasks().Wait(ctx, &tasks.WaitRequest{ContainerID: x.stored.ID, ExecID: x.id}); err != nil && !errdefs.IsNotFound(native(err)) {
-		x.r.log.Warn("a killed process does not end", zap.String("container", x.stored.ID), zap.Error(native(err)))
 	}
 }
 

@@ -3,9 +3,6 @@ package ctrd_test
 import (
 	"context"
 	"errors"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -20,15 +17,9 @@ import (
 func TestInit(t *testing.T) {
 	daemon := runtimetest.NewContainerd(t, "containerd")
 	registry := runtimetest.Images(t)
-	binary := filepath.Join(t.TempDir(), "init")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "./testdata/init")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("cannot build the init: %v\n%s", err, out)
-	}
 	s := suite{address: daemon.Address, state: stateDir(t)}
 	cfg := s.config(t, "init")
-	cfg.Init = []string{binary}
+	cfg.Init = []string{buildInit(t)}
 	rt := open(t, cfg)
 	if err := pullErr(t.Context(), rt, registry.Busybox); err != nil {
 		t.Fatal(err)

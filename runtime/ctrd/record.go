@@ -50,6 +50,8 @@ type record struct {
 	// are known at the start only.
 	PIDOf string `json:"pidOf,omitempty"`
 	IPCOf string `json:"ipcOf,omitempty"`
+	// Holder says that there is no snapshot: the container holds namespaces only.
+	Holder bool `json:"holder,omitempty"`
 	// Shm is the size of a /dev/shm that others may join; zero has none.
 	Shm int64 `json:"shm,omitempty"`
 	// Secret says that the container has secret variables, which are not here.

@@ -66,7 +66,9 @@ func (r *Runtime) remove(ctx context.Context, id string) error {
 	}
 	snapshotter := r.cfg.Snapshotter
 	if known {
-		snapshotter = s.Snapshotter
+		if !s.record.Holder {
+			snapshotter = s.Snapshotter
+		}
 		if err := r.kill(ctx, s); err != nil {
 			return err
 		}

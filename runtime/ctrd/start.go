@@ -168,7 +168,7 @@ func (r *Runtime) markStarted(ctx context.Context, id string, at time.Time) erro
 
 // newTask has the OCI runtime make the process, which waits for Start.
 func (r *Runtime) newTask(ctx context.Context, s stored) error {
-	root, err := r.client.SnapshotService(s.Snapshotter).Mounts(ctx, s.SnapshotKey)
+	root, err := r.root(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -184,6 +184,14 @@ func (r *Runtime) newTask(ctx context.Context, s stored) error {
 	pipes := complete(s.record.IO, request.Terminal)
 	request.Stdin, request.Stdout, request.Stderr = pipes.Stdin, pipes.Stdout, pipes.Stderr
 	return r.makeTask(ctx, s, request)
+}
+
+// root are the mounts of the container's root file system.
+func (r *Runtime) root(ctx context.Context, s stored) ([]mount.Mount, error) {
+	if s.record.Holder {
+		return nil, r.holderRoot()
+	}
+	return r.client.SnapshotService(s.Snapshotter).Mounts(ctx, s.SnapshotKey)
 }
 
 // complete names /dev/null where a stream is not connected and another is: the

@@ -22,18 +22,28 @@ type streams struct {
 	dir   string
 	paths container.IO
 
-	req      container.ExecRequest
+	req container.ExecRequest
+	// unfinished keeps the directory, for sweepExecs to end the process.
+	unfinished bool
+
 	in       io.WriteCloser
 	out, err io.ReadCloser
 	cancel   context.CancelFunc
 	copying  sync.WaitGroup // of the outputs
 }
 
-// openStreams makes the FIFOs and opens our ends. close must be called.
-func openStreams(stateDir, id string, req container.ExecRequest) (_ *streams, err error) {
-	s := &streams{dir: filepath.Join(stateDir, "exec", id), req: req}
+// execOwner is the file beside the pipes that says whose they are.
+const execOwner = "container"
+
+// openStreams makes the FIFOs of a container's process and opens our ends. close
+// must be called.
+func openStreams(stateDir, id, owner string, req container.ExecRequest) (_ *streams, err error) {
+	s := &streams{dir: filepath.Join(execDir(stateDir), id), req: req}
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		return nil, fmt.Errorf("cannot make directory for pipes: %w", err)
+	}
+	if err := os.WriteFile(filepath.Join(s.dir, execOwner), []byte(owner), 0o600); err != nil {
+		return nil, errors.Join(fmt.Errorf("cannot write whose pipes they are: %w", err), os.RemoveAll(s.dir))
 	}
 	ctx, cancel := context.WithCancel(context.Background()) //nolint:forbidigo // FIFOs are opened for the life of the process
 	s.cancel = cancel
@@ -119,5 +129,10 @@ func (s *streams) close() {
 		}
 	}
 	s.copying.Wait()
-	_ = os.RemoveAll(s.dir)
+	if !s.unfinished {
+		_ = os.RemoveAll(s.dir)
+	}
 }
+
+// execDir has a directory for each process that Exec runs.
+func execDir(stateDir string) string { return filepath.Join(stateDir, "exec") }

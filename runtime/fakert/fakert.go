@@ -40,6 +40,7 @@ type record struct {
 	ending  bool        // a signal was taken and its TermDelay runs
 	timer   *time.Timer // ends init; nil when nothing is due
 	stopped chan struct{}
+	kept    map[string]*kept // the processes that outlive their callers, by name
 }
 
 // New makes a Runtime that has no image and no container.
@@ -127,6 +128,7 @@ func (r *Runtime) Start(ctx context.Context, id string) (container.Status, error
 	r.pid++
 	rec.ending = false
 	rec.stopped = make(chan struct{})
+	rec.kept = make(map[string]*kept)
 	rec.status.Phase = container.Running
 	rec.status.PID = r.pid
 	rec.status.StartedAt = time.Now()
@@ -239,6 +241,12 @@ func (r *Runtime) Exec(ctx context.Context, id string, req container.ExecRequest
 	r.mu.Unlock()
 	if !running {
 		return 0, container.Errorf(container.KindInspect, "container %s: %w", id, container.ErrNotRunning)
+	}
+	if req.Keep != "" {
+		return r.keep(ctx, rec, stopped, req)
+	}
+	if req.Started != nil {
+		req.Started(false)
 	}
 	if rec.script.Exec == nil {
 		return 0, nil

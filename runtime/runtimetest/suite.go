@@ -68,6 +68,7 @@ func Run(t *testing.T, h Harness) {
 		{"Exec", testExec},
 		{"ExecNotRunning", testExecNotRunning},
 		{"ExecCancelled", testExecCancelled},
+		{"ExecKept", testExecKept},
 		{"Events", testEvents},
 		{"Pull", testPull},
 		{"PullMissing", testPullMissing},

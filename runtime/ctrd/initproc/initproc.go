@@ -20,10 +20,17 @@ const (
 	exitNotFound  = 127
 )
 
+// Hold, instead of a command, has Run do nothing but reap, until SIGTERM: it is
+// PID 1 of a namespace that others join.
+const Hold = "--hold"
+
 // Run runs the command, after an optional "--", and returns the exit code: the
 // command's, or 128+n when signal n ended it. It must be called once, by a
 // process that has no other children.
 func Run(args []string) int {
+	if len(args) == 1 && args[0] == Hold {
+		return hold()
+	}
 	if len(args) > 0 && args[0] == "--" {
 		args = args[1:]
 	}
@@ -58,6 +65,20 @@ func Run(args []string) int {
 		default:
 			_ = unix.Kill(child, sig) // it may have gone: SIGCHLD tells
 		}
+	}
+	return 0
+}
+
+// hold reaps until it is told to end.
+func hold() int {
+	signals := make(chan os.Signal, 64) // as many as may come while children are reaped
+	signal.Notify(signals, unix.SIGCHLD, unix.SIGTERM, unix.SIGINT)
+	defer signal.Stop(signals)
+	for s := range signals {
+		if s != unix.SIGCHLD {
+			return 0
+		}
+		reap(0)
 	}
 	return 0
 }
