@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
 	"net/http"
 	"time"
 
@@ -12,7 +14,8 @@ import (
 
 // The API on the unix socket; {id} is a container's.
 //
-//	POST   /v1/containers/{id}/open   adopt the directory of that name
+//	POST   /v1/containers/{id}/open   adopt the directory of that name; the body,
+//	                                  if any, is {"secrets": {name: value}}
 //	POST   /v1/containers/{id}/close  drain, sync, finish
 //	DELETE /v1/containers/{id}        delete everything about it
 //	GET    /v1/containers             status of the open ones
@@ -26,12 +29,27 @@ type problem struct {
 	Error string `json:"error"`
 }
 
+// opening is the body of open. Its map prints, and is no container.SecretOptions
+// because that encodes as nothing.
+type opening struct {
+	Secrets map[string]string `json:"secrets,omitempty"`
+}
+
+// maxOpening bounds it, in bytes.
+const maxOpening = 1 << 20
+
 // handler is the API.
 func (s *server) handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("POST /v1/containers/{id}/open", s.verb(func(_ context.Context, id string) error { return s.open(id) }))
-	mux.HandleFunc("POST /v1/containers/{id}/close", s.verb(s.close))
-	mux.HandleFunc("DELETE /v1/containers/{id}", s.verb(s.remove))
+	mux.HandleFunc("POST /v1/containers/{id}/open", s.verb(func(_ context.Context, r *http.Request, id string) error {
+		var body opening
+		if err := json.NewDecoder(io.LimitReader(r.Body, maxOpening)).Decode(&body); err != nil && !errors.Is(err, io.EOF) {
+			return fmt.Errorf("cannot read request: %w", err)
+		}
+		return s.open(id, body.Secrets)
+	}))
+	mux.HandleFunc("POST /v1/containers/{id}/close", s.verb(func(ctx context.Context, _ *http.Request, id string) error { return s.close(ctx, id) }))
+	mux.HandleFunc("DELETE /v1/containers/{id}", s.verb(func(ctx context.Context, _ *http.Request, id string) error { return s.remove(ctx, id) }))
 	mux.HandleFunc("GET /v1/containers", func(rw http.ResponseWriter, _ *http.Request) {
 		s.answer(rw, http.StatusOK, s.status())
 	})
@@ -56,12 +74,12 @@ func (s *server) handler() http.Handler {
 }
 
 // verb does something to one container.
-func (s *server) verb(do func(context.Context, string) error) http.HandlerFunc {
+func (s *server) verb(do func(context.Context, *http.Request, string) error) http.HandlerFunc {
 	return func(rw http.ResponseWriter, r *http.Request) {
 		id := r.PathValue("id")
 		err := checkID(id)
 		if err == nil {
-			err = do(r.Context(), id)
+			err = do(r.Context(), r, id)
 		}
 		switch {
 		case err == nil:

@@ -116,7 +116,7 @@ func BenchmarkPipeToFile(b *testing.B) {
 	}
 	cfg := ServerConfig{}.withDefaults()
 	w, err := newWorker(b.Context(), Container{ID: "c", Options: map[string]string{"max-size": "100m"}},
-		workerConfig{dir: dir, dataDir: filepath.Join(root, "data"), drivers: cfg.Drivers, log: cfg.Log})
+		workerConfig{dir: dir, dataDir: filepath.Join(root, "data"), factory: cfg.Drivers[DriverJSONFile], log: cfg.Log})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -151,7 +151,7 @@ func BenchmarkPipeToFile(b *testing.B) {
 	cpu := after.Utime.Nano() + after.Stime.Nano() - before.Utime.Nano() - before.Stime.Nano()
 	b.ReportMetric(float64(cpu)/float64(b.N), "cpu-ns/op")
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "lines/s")
-	if got := w.status().Lines; got != int64(b.N) {
+	if got := w.count.lines.Load(); got != int64(b.N) {
 		b.Fatalf("%d lines, want %d", got, b.N)
 	}
 }

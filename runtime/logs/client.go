@@ -1,15 +1,18 @@
 package logs
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -54,8 +57,10 @@ type Client struct {
 	cfg  ClientConfig
 	http *http.Client
 
-	mu   sync.Mutex // guards held
+	mu   sync.Mutex // guards held and secrets
 	held map[string][]io.Closer
+	// secrets are brought to a log process that has lost them.
+	secrets map[string]container.SecretOptions
 }
 
 // NewClient makes a Client. It connects when it is asked to do something.
@@ -82,7 +87,7 @@ func NewClient(cfg ClientConfig) *Client {
 		MaxIdleConnsPerHost: 2,
 		IdleConnTimeout:     30 * time.Second,
 	}
-	return &Client{cfg: cfg, http: &http.Client{Transport: transport}, held: make(map[string][]io.Closer)}
+	return &Client{cfg: cfg, http: &http.Client{Transport: transport}, held: make(map[string][]io.Closer), secrets: make(map[string]container.SecretOptions)}
 }
 
 // Open makes a container's pipes and returns once the log process reads them.
@@ -99,14 +104,15 @@ func (c *Client) Open(ctx context.Context, want Container) (container.IO, error)
 	if want.Env, err = chosenEnv(want); err != nil {
 		return container.IO{}, err
 	}
+	want.SecretNames = slices.Sorted(maps.Keys(want.Secrets))
 	dir := filepath.Join(c.cfg.Dir, want.ID)
 	fresh := !exists(dir)
 	io, err := c.prepare(dir, want)
 	if err == nil {
-		err = c.call(ctx, http.MethodPost, want.ID+"/open", nil)
+		err = c.call(ctx, http.MethodPost, want.ID+"/open", opening{want.Secrets}, nil)
 	}
 	if err == nil {
-		err = c.hold(want.ID, io)
+		err = c.hold(want, io)
 	}
 	if err != nil {
 		if fresh && errors.Is(err, ErrOptions) {
@@ -147,9 +153,13 @@ func (c *Client) prepare(dir string, want Container) (io container.IO, err error
 }
 
 // hold keeps the reading ends of a container's output open.
-func (c *Client) hold(id string, io container.IO) error {
+func (c *Client) hold(want Container, io container.IO) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	id := want.ID
+	if len(want.Secrets) > 0 {
+		c.secrets[id] = want.Secrets
+	}
 	if c.held[id] != nil {
 		return nil
 	}
@@ -212,7 +222,7 @@ func (c *Client) Close(ctx context.Context, id string) error {
 	}
 	// The process adopts it first if it did not know it.
 	for _, verb := range []string{"/open", "/close"} {
-		if err := c.call(ctx, http.MethodPost, id+verb, nil); err != nil {
+		if err := c.call(ctx, http.MethodPost, id+verb, nil, nil); err != nil {
 			return err
 		}
 	}
@@ -224,19 +234,23 @@ func (c *Client) Remove(ctx context.Context, id string) error {
 	if err := checkID(id); err != nil {
 		return err
 	}
+	c.mu.Lock()
+	delete(c.secrets, id)
+	c.mu.Unlock()
 	if err := c.release(id); err != nil {
 		return err
 	}
 	if !exists(filepath.Join(c.cfg.Dir, id)) && !exists(filepath.Join(c.cfg.DataDir, id)) {
 		return nil
 	}
-	return c.call(ctx, http.MethodDelete, id, nil)
+	return c.call(ctx, http.MethodDelete, id, nil, nil)
 }
 
-// Status is that of every container whose log is open.
+// Status is that of every container whose log is open, or has still to be
+// delivered.
 func (c *Client) Status(ctx context.Context) ([]Status, error) {
 	var list []Status
-	err := c.call(ctx, http.MethodGet, "", &list)
+	err := c.call(ctx, http.MethodGet, "", nil, &list)
 	return list, err
 }
 
@@ -246,7 +260,7 @@ func (c *Client) Status(ctx context.Context) ([]Status, error) {
 func (c *Client) Keep(ctx context.Context) error {
 	silent := false
 	for ctx.Err() == nil {
-		resp, err := c.request(ctx, http.MethodGet, "http://logs/v1/hold")
+		resp, err := c.request(ctx, http.MethodGet, "http://logs/v1/hold", nil)
 		if err != nil {
 			if ctx.Err() == nil && !silent {
 				silent = true
@@ -260,6 +274,7 @@ func (c *Client) Keep(ctx context.Context) error {
 			silent = false
 			c.cfg.Log.Info("log process answers")
 		}
+		c.remind(ctx)
 		_, err = io.Copy(io.Discard, resp.Body)
 		if err = errors.Join(err, resp.Body.Close()); ctx.Err() == nil {
 			c.cfg.Log.Info("log process has ended", zap.Error(err))
@@ -268,9 +283,29 @@ func (c *Client) Keep(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
-// call asks the log process for something and decodes its answer into out.
-func (c *Client) call(ctx context.Context, method, path string, out any) (err error) {
-	resp, err := c.request(ctx, method, strings.TrimSuffix("http://logs/v1/containers/"+path, "/"))
+// remind brings a log process, which may have been started anew, the secret
+// options that it cannot keep.
+func (c *Client) remind(ctx context.Context) {
+	c.mu.Lock()
+	secrets := maps.Clone(c.secrets)
+	c.mu.Unlock()
+	for id, options := range secrets {
+		if err := c.call(ctx, http.MethodPost, id+"/open", opening{options}, nil); err != nil && ctx.Err() == nil {
+			c.cfg.Log.Warn("cannot bring secret options to the log process", zap.String("container", id), zap.Error(err))
+		}
+	}
+}
+
+// call asks the log process for something, with in as the body unless it is nil,
+// and decodes its answer into out.
+func (c *Client) call(ctx context.Context, method, path string, in, out any) (err error) {
+	var body []byte
+	if in != nil {
+		if body, err = json.Marshal(in); err != nil {
+			return fmt.Errorf("cannot ask log process: %w", err)
+		}
+	}
+	resp, err := c.request(ctx, method, strings.TrimSuffix("http://logs/v1/containers/"+path, "/"), body)
 	if err != nil {
 		return err
 	}
@@ -305,13 +340,13 @@ func (e *optionsError) Is(target error) bool { return target == ErrOptions }
 
 // request sends a request, and if nobody answers starts a log process, and
 // tries again for as long as there is patience. Every verb may be repeated.
-func (c *Client) request(ctx context.Context, method, url string) (*http.Response, error) {
+func (c *Client) request(ctx context.Context, method, url string, body []byte) (*http.Response, error) {
 	deadline := time.Now().Add(c.cfg.Patience)
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	var spawn time.Time // not again before
 	for {
-		req, err := http.NewRequestWithContext(ctx, method, url, http.NoBody)
+		req, err := http.NewRequestWithContext(ctx, method, url, bytes.NewReader(body))
 		if err != nil {
 			return nil, fmt.Errorf("cannot ask log process: %w", err)
 		}

@@ -1,6 +1,7 @@
 package logs
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -42,6 +43,22 @@ type Entry struct {
 	// it is a part and the next entry of the stream continues it. The bytes
 	// belong to the caller again when Write returns.
 	Line []byte
+	// Partial says which part of a line it is; nil for a whole one. Only remote
+	// drivers are told, and only those that do not ask for whole lines (see
+	// Batch.MaxLine).
+	Partial *Partial
+}
+
+// Text is the line without its newline.
+func (e Entry) Text() []byte { return bytes.TrimSuffix(e.Line, []byte{'\n'}) }
+
+// Partial is the place of a part in its line, in Docker's words.
+type Partial struct {
+	// ID is the same for all parts of a line, Ordinal counts them from 1, and the
+	// Last one ends the line.
+	ID      string
+	Ordinal int
+	Last    bool
 }
 
 // Mark is a driver's own note of a position, kept with what is still to be
@@ -52,9 +69,8 @@ type Mark struct{ A, B uint64 }
 // from one goroutine at a time.
 //
 // A driver that fails is asked again with the same entries, for ever, and what
-// comes behind waits: in the pipe, and then in the writer. A driver that may
-// take long, or that must not let writers wait, keeps a queue of its own (see
-// the option mode=non-blocking, which puts one before any driver).
+// comes behind waits: for a remote driver in files (see Factory.Remote), for a
+// local one in the pipe, and then in the writer.
 type Driver interface {
 	// Write takes entries from the front and returns how many it took; the rest
 	// is offered again. It may take fewer without an error. Entries taken must
@@ -75,8 +91,12 @@ type DriverConfig struct {
 	// DataDir is the container's directory for log files; it may not exist yet.
 	DataDir string
 	// Mark is what Driver.Mark said when entries were last given up. Anything
-	// the driver has written beyond it was not, and will be offered again.
+	// the driver has written beyond it was not, and will be offered again. Remote
+	// drivers have none.
 	Mark Mark
+	// Rejected counts lines that the far end will never take, though Write said
+	// that they were taken: the driver need not log them itself. It is never nil.
+	Rejected func(lines int, why error)
 	// Log is where the driver says what it does not return.
 	Log *zap.Logger
 }
@@ -84,12 +104,55 @@ type DriverConfig struct {
 // Factory makes drivers of one name.
 type Factory struct {
 	// Options are the options the driver knows, besides mode and
-	// max-buffer-size, which every driver has.
+	// max-buffer-size, which every driver has, and those of the local copy, which
+	// every remote one has.
 	Options []string
-	// Check says what is wrong with the options' values; nil checks nothing.
+	// Check says what is wrong with the options' values, by errors that match
+	// ErrOptions; nil checks nothing. What it lets pass can start: that the far
+	// end is there is none of its business.
 	Check func(Container) error
-	// Open opens the driver for a container.
+	// Open opens the driver for a container. A remote driver should leave the
+	// connection to the first Write; an error is tried again like one of Write.
 	Open func(context.Context, DriverConfig) (Driver, error)
+	// Remote drivers hand lines to another process or host. Between the container
+	// and the driver is a queue of files (see the package comment), so Write may
+	// take its time, and may fail for as long as it likes. Write answers how many
+	// entries the far end has; Mark, Sync and most of Close have nothing to do.
+	Remote bool
+	// Batch says for a container how a remote driver wants its entries; nil is the
+	// zero Batch.
+	Batch func(Container) Batch
+}
+
+// Batch says how a remote driver wants its entries.
+type Batch struct {
+	// Lines and Bytes bound what Write is offered at once; zero are 256 lines and
+	// 256 KiB. One entry is offered however long it is.
+	Lines, Bytes int
+	// Linger is how long a Write may be put off for more to come; zero is not at
+	// all. A container that ends is not waited for.
+	Linger time.Duration
+	// MaxLine asks for whole lines up to so many bytes: the parts of a long line
+	// come as one entry. Zero leaves the parts as they are, each with its Partial.
+	MaxLine int
+	// Begins, if set, joins the lines of a stream from one that it is true for to
+	// the next, newlines and all, up to MaxLine bytes. An entry that may go on is
+	// held back until it is Linger old.
+	Begins func(line []byte) bool
+}
+
+// withDefaults fills in the zero values.
+func (b Batch) withDefaults() Batch {
+	if b.Lines <= 0 {
+		b.Lines = batchLines
+	}
+	if b.Bytes <= 0 {
+		b.Bytes = 4 * batchSize
+	}
+	if b.Begins != nil && b.MaxLine == 0 {
+		b.MaxLine = b.Bytes
+	}
+	return b
 }
 
 // ErrOptions is matched by errors about a container's log options or driver.
@@ -117,9 +180,20 @@ func check(drivers map[string]Factory, c Container) error {
 	if c.driver() == DriverNone {
 		return nil
 	}
+	common := []string{optMode, optMaxBufferSize}
+	if factory.Remote {
+		common = append(common, cacheOptions()...)
+	}
 	for _, name := range slices.Sorted(maps.Keys(c.Options)) {
-		if name != optMode && name != optMaxBufferSize && !slices.Contains(factory.Options, name) {
-			return fmt.Errorf("%w: unknown log option %q for driver %s", ErrOptions, name, c.driver())
+		if !slices.Contains(common, name) && !slices.Contains(factory.Options, name) {
+			known := slices.Sorted(slices.Values(slices.Concat(common, factory.Options)))
+			return fmt.Errorf("%w: unknown log option %q for driver %s; it has %s",
+				ErrOptions, name, c.driver(), strings.Join(known, ", "))
+		}
+	}
+	if factory.Remote {
+		if _, err := parseCache(c.Options); err != nil {
+			return err
 		}
 	}
 	if _, err := parseMode(c.Options); err != nil {
@@ -149,7 +223,7 @@ func parseMode(options map[string]string) (int64, error) {
 		return 0, nil
 	case "non-blocking":
 		if !sized {
-			return 1 << 20, nil
+			return 10 << 20, nil
 		}
 		n, err := parseSize(optMaxBufferSize, size)
 		if err == nil && n <= 0 {

@@ -87,6 +87,10 @@ type jsonFile struct {
 	path  string
 	rules rotation
 	attrs []byte
+	// keep, if set, answers before a rotation how many files it leaves, rather
+	// than the rules; encode, if set, is used instead of appendEntry.
+	keep   func() int
+	encode func(buf []byte, e Entry) []byte
 
 	file  *os.File
 	inode uint64
@@ -199,7 +203,11 @@ func (d *jsonFile) Write(_ context.Context, entries []Entry) (int, error) {
 	defer batch.giveBack()
 	out, taken := batch.out[:0], 0
 	for _, e := range entries {
-		out = appendEntry(out, e, d.attrs)
+		if d.encode != nil {
+			out = d.encode(out, e)
+		} else {
+			out = appendEntry(out, e, d.attrs)
+		}
 		taken++
 		if len(out) >= batchSize || d.size+int64(len(out)) >= limit {
 			break

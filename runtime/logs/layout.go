@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/berthd/berth/runtime/container"
 )
 
 // Default places, used where a configuration leaves them empty.
@@ -28,6 +30,7 @@ const (
 	spoolName   = "spool"
 	closingName = "closing" // the agent asked for the end
 	closedName  = "closed"  // the log process has written everything
+	secretsName = "secrets" // values of secret options; only where the directory is in memory
 )
 
 // Container is what the log process knows about a container. It is kept in the
@@ -45,6 +48,10 @@ type Container struct {
 	// has; Options are its options as ECS gives them.
 	Driver  string            `json:"driver,omitempty"`
 	Options map[string]string `json:"options,omitempty"`
+	// Secrets are options that must not reach a disk; SecretNames, which Open
+	// fills in, are their names. A driver finds them among Options.
+	Secrets     container.SecretOptions `json:"-"`
+	SecretNames []string                `json:"secretNames,omitempty"`
 	// Labels and Env (K=V) are what the options "labels" and "env" choose from.
 	// Only the variables that are chosen are kept.
 	Labels map[string]string `json:"labels,omitempty"`

@@ -80,7 +80,7 @@ func Read(ctx context.Context, req ReadRequest, handle func(Line) error) error {
 	known := err == nil
 	path := filepath.Join(req.DataDir, req.ID, logName)
 	switch {
-	case known && c.driver() != DriverJSONFile:
+	case known && (c.driver() == DriverNone || copyDisabled(c.Options)):
 		return fmt.Errorf("cannot read log of %s: %w: %s", req.ID, ErrNotReadable, c.driver())
 	case !known && !exists(path) && len(oldFiles(path)) == 0:
 		return fmt.Errorf("cannot read log of %s: %w", req.ID, ErrNoLog)

@@ -3,25 +3,32 @@ package logs
 import (
 	"context"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
 )
 
 // ring is mode=non-blocking: a bounded queue in memory before a driver. A line
-// that does not fit is dropped and counted; the writer never waits. What is in
-// the queue is lost when the process is killed -9.
+// that does not fit is dropped and counted; the writer never waits for long.
+//
+// Write waits a moment for the queue to run empty, and as long as the disk is
+// well it does: then nothing is in memory alone. What is in the queue when the
+// disk is not, and the process is killed -9, is lost.
 type ring struct {
 	inner   Driver
 	limit   int64
 	log     *zap.Logger
-	dropped atomic.Int64
+	dropped tally
 
-	mu    sync.Mutex // guards queue, size and ended
+	mu    sync.Mutex // guards queue, size, ended, late and mark
 	queue []Entry
 	size  int64
 	ended bool
+	// late is set while the driver has not taken what Write was last given within
+	// ringPatience; mark is its position once it has.
+	late  bool
+	mark  Mark
+	empty chan struct{} // closed when the queue has run empty; nil while nobody waits
 
 	// wake tells the sender that there is work; one note is enough.
 	wake   chan struct{}
@@ -30,6 +37,9 @@ type ring struct {
 }
 
 var _ Driver = (*ring)(nil)
+
+// ringPatience is how long a Write waits for the driver.
+const ringPatience = 20 * time.Millisecond
 
 // entryCost is the queue's own memory for a line, in bytes.
 const entryCost = 64
@@ -41,26 +51,51 @@ func newRing(inner Driver, limit int64, log *zap.Logger) *ring {
 		inner: inner, limit: limit, log: log, cancel: cancel,
 		wake: make(chan struct{}, 1), done: make(chan struct{}),
 	}
+	r.dropped.log, r.dropped.what = log, "lines dropped: the buffer of mode=non-blocking is full"
 	go r.run(ctx)
 	return r
 }
 
 // Write takes everything, into the queue or into nothing.
-func (r *ring) Write(_ context.Context, entries []Entry) (int, error) {
+func (r *ring) Write(ctx context.Context, entries []Entry) (int, error) {
+	if empty := r.put(entries); empty != nil {
+		timer := time.NewTimer(ringPatience)
+		defer timer.Stop()
+		select {
+		case <-empty:
+		case <-ctx.Done():
+		case <-timer.C:
+			r.mu.Lock()
+			r.late = len(r.queue) > 0
+			r.mu.Unlock()
+		}
+	}
+	return len(entries), nil
+}
+
+// put queues entries and answers what tells that they are taken; nil when the
+// driver is too slow to wait for.
+func (r *ring) put(entries []Entry) <-chan struct{} {
 	r.mu.Lock()
+	defer r.mu.Unlock()
+	defer r.nudge()
 	for _, e := range entries {
 		cost := int64(len(e.Line)) + entryCost
 		if r.size > 0 && r.size+cost > r.limit {
-			r.dropped.Add(1)
+			r.dropped.add(1)
 			continue
 		}
 		e.Line = append([]byte(nil), e.Line...)
 		r.queue = append(r.queue, e)
 		r.size += cost
 	}
-	r.mu.Unlock()
-	r.nudge()
-	return len(entries), nil
+	if r.late || len(r.queue) == 0 {
+		return nil
+	}
+	if r.empty == nil {
+		r.empty = make(chan struct{})
+	}
+	return r.empty
 }
 
 // nudge wakes the sender.
@@ -104,7 +139,7 @@ func (r *ring) send(ctx context.Context) bool {
 		}
 		if !stuck {
 			r.log.Warn("cannot write log, trying again until it works", zap.Error(err),
-				zap.Int64("dropped", r.dropped.Load()))
+				zap.Int64("dropped", r.dropped.count()))
 			stuck = true
 		}
 		if pause(ctx, wait) != nil {
@@ -122,14 +157,25 @@ func (r *ring) drop(sent []Entry) {
 		r.size -= int64(len(e.Line)) + entryCost
 	}
 	clear(sent)
-	if r.queue = r.queue[len(sent):]; len(r.queue) == 0 {
-		r.queue = nil
+	if r.queue = r.queue[len(sent):]; len(r.queue) > 0 {
+		return
+	}
+	r.queue, r.late, r.mark = nil, false, r.inner.Mark()
+	if r.empty != nil {
+		close(r.empty)
+		r.empty = nil
 	}
 }
 
-// Mark has nothing to offer: the queue is in memory, and the inner driver runs
-// behind it.
-func (r *ring) Mark() Mark { return Mark{} }
+// Mark is the driver's once it has everything, and unknown while it runs behind.
+func (r *ring) Mark() Mark {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.queue) > 0 {
+		return Mark{}
+	}
+	return r.mark
+}
 
 // Sync returns when the queue as it is now has been sent and synced.
 func (r *ring) Sync(ctx context.Context) error {
@@ -165,8 +211,8 @@ func (r *ring) Close(ctx context.Context) error {
 	}
 	r.cancel(nil)
 	if left := len(r.queue); left > 0 {
-		r.dropped.Add(int64(left))
-		r.log.Warn("queued lines dropped at the end", zap.Int("lines", left))
+		r.dropped.add(int64(left))
 	}
+	r.dropped.tell()
 	return r.inner.Close(ctx)
 }

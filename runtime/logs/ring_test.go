@@ -89,8 +89,8 @@ func TestRingDropsAndCounts(t *testing.T) {
 			clear(e.Line) // the ring must have its own copy
 		}
 		wait(t, time.Minute)
-		if r.dropped.Load() != 15 || len(far.got()) != 0 {
-			t.Errorf("dropped %d, sent %d", r.dropped.Load(), len(far.got()))
+		if r.dropped.count() != 15 || len(far.got()) != 0 {
+			t.Errorf("dropped %d, sent %d", r.dropped.count(), len(far.got()))
 		}
 		far.breakWith(nil)
 		if err := r.Sync(t.Context()); err != nil {
@@ -122,8 +122,8 @@ func TestRingCloseIsBounded(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Second, errStopped)
 		defer cancel()
-		if err := r.Close(ctx); err != nil || r.dropped.Load() != 5 || !far.closed {
-			t.Error(err, r.dropped.Load(), far.closed)
+		if err := r.Close(ctx); err != nil || r.dropped.count() != 5 || !far.closed {
+			t.Error(err, r.dropped.count(), far.closed)
 		}
 	})
 }

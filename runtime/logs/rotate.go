@@ -50,11 +50,15 @@ func (d *jsonFile) rotate() error {
 
 // shift renames every file one number up; the last falls off.
 func (d *jsonFile) shift() error {
-	if d.rules.maxFiles == 1 {
+	files := d.rules.maxFiles
+	if d.keep != nil {
+		files = d.keep()
+	}
+	if files == 1 {
 		// A new file takes the place of the old.
 		return removeAll(d.path)
 	}
-	for i := d.rules.maxFiles - 1; i >= 1; i-- {
+	for i := files - 1; i >= 1; i-- {
 		to := d.path + "." + strconv.Itoa(i)
 		from := d.path + "." + strconv.Itoa(i-1)
 		if i == 1 {

@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,8 +32,11 @@ type ServerConfig struct {
 	// containers' directories, and that of the log files; empty ones are
 	// DefaultSocket, DefaultDir and DefaultDataDir.
 	Socket, Dir, DataDir string
-	// Drivers are added to json-file and none.
+	// Drivers are added to those of this package.
 	Drivers map[string]Factory
+	// QueueLimit is how many bytes of each container's lines may wait on disk for
+	// a log service; zero is 128 MiB.
+	QueueLimit int64
 	// IdleExit ends the process when for so long no container was open and no
 	// client was seen; zero never does.
 	IdleExit time.Duration
@@ -62,6 +64,9 @@ func (c ServerConfig) withDefaults() ServerConfig {
 	if c.LockWait == 0 {
 		c.LockWait = 5 * time.Second
 	}
+	if c.QueueLimit == 0 {
+		c.QueueLimit = 128 << 20
+	}
 	if c.Ready == nil {
 		c.Ready = func() {}
 	}
@@ -80,8 +85,11 @@ type server struct {
 	// stop is the context workers run in; it ends when the process is to end.
 	stop func() context.Context
 
-	mu      sync.Mutex // guards workers and serialises what changes a container
+	mu      sync.Mutex // guards workers and shippers, and serialises what changes a container
 	workers map[string]*worker
+	// shippers are those of containers with a remote driver, also of ended ones
+	// with lines that wait.
+	shippers map[string]*shipper
 
 	clients  atomic.Int64  // requests under way
 	lastSeen atomic.Int64  // when the last one ended, Unix nanoseconds
@@ -109,7 +117,7 @@ func Run(ctx context.Context, cfg ServerConfig) (err error) {
 	defer cancel(nil)
 	s := &server{
 		cfg: cfg, stop: func() context.Context { return ctx },
-		workers: make(map[string]*worker), quit: make(chan struct{}),
+		workers: make(map[string]*worker), shippers: make(map[string]*shipper), quit: make(chan struct{}),
 	}
 	s.lastSeen.Store(time.Now().UnixNano())
 	listener, err := listen(ctx, cfg.Socket)
@@ -150,7 +158,7 @@ func Run(ctx context.Context, cfg ServerConfig) (err error) {
 	return errors.Join(serveErr, err)
 }
 
-// stopWorkers waits for all workers to end; none is begun any more.
+// stopWorkers waits for all workers and shippers to end; none is begun any more.
 func (s *server) stopWorkers() (err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -159,6 +167,9 @@ func (s *server) stopWorkers() (err error) {
 		if !errors.Is(w.err, errStopped) {
 			err = errors.Join(err, w.err)
 		}
+	}
+	for _, sh := range s.shippers {
+		<-sh.done
 	}
 	return err
 }
@@ -179,7 +190,8 @@ func (s *server) waitForEnd(ctx context.Context) bool {
 		case <-tick.C:
 		}
 		s.mu.Lock()
-		busy := len(s.workers) > 0 || s.clients.Load() > 0
+		s.prune()
+		busy := len(s.workers) > 0 || len(s.shippers) > 0 || s.clients.Load() > 0
 		s.mu.Unlock()
 		if busy {
 			s.lastSeen.Store(time.Now().UnixNano())
@@ -204,7 +216,7 @@ func (s *server) adopt() (closing []string) {
 		if checkID(id) != nil || !exists(filepath.Join(s.cfg.Dir, id, configName)) {
 			continue
 		}
-		if err := s.open(id); err != nil {
+		if err := s.open(id, nil); err != nil {
 			s.cfg.Log.Error("cannot adopt container", zap.String("container", id), zap.Error(err))
 			continue
 		}
@@ -213,35 +225,6 @@ func (s *server) adopt() (closing []string) {
 		}
 	}
 	return closing
-}
-
-// open begins to read a container's pipes. One that is read already, or that
-// was finished, is left as it is.
-func (s *server) open(id string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch {
-	case s.workers[id] != nil:
-		return nil
-	case s.stop().Err() != nil:
-		return errStopped
-	}
-	dir := filepath.Join(s.cfg.Dir, id)
-	if exists(filepath.Join(dir, closedName)) {
-		return nil
-	}
-	c, err := loadContainer(dir)
-	if err != nil {
-		return err
-	}
-	w, err := newWorker(s.stop(), c, workerConfig{
-		dir: dir, dataDir: filepath.Join(s.cfg.DataDir, id), drivers: s.cfg.Drivers, log: s.cfg.Log,
-	})
-	if err != nil {
-		return err
-	}
-	s.workers[id] = w
-	return nil
 }
 
 // close reads a container's pipes to their end, writes everything and says so
@@ -265,6 +248,9 @@ func (s *server) close(ctx context.Context, id string) error {
 		return err
 	}
 	delete(s.workers, id)
+	if sh := s.shippers[id]; sh != nil {
+		sh.end()
+	}
 	// An error of the driver's end is told once: asking again could not mend it.
 	return errors.Join(w.err, removeAll(filepath.Join(w.dir, spoolName), filepath.Join(w.dir, stdoutName),
 		filepath.Join(w.dir, stderrName), filepath.Join(w.dir, stdinName), filepath.Join(w.dir, closingName)))
@@ -285,9 +271,13 @@ func (s *server) remove(ctx context.Context, id string) error {
 			return fmt.Errorf("cannot remove log: %w", context.Cause(ctx))
 		}
 	}
+	if err := s.recall(ctx, id); err != nil {
+		return err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.workers, id)
+	delete(s.shippers, id)
 	if err := errors.Join(
 		os.RemoveAll(filepath.Join(s.cfg.DataDir, id)), os.RemoveAll(filepath.Join(s.cfg.Dir, id)),
 	); err != nil {
@@ -296,15 +286,26 @@ func (s *server) remove(ctx context.Context, id string) error {
 	return nil
 }
 
-// status is that of every open container, by id.
+// status is that of every open container, and of those whose lines wait, by id.
 func (s *server) status() []Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	list := make([]Status, 0, len(s.workers))
-	for _, w := range s.workers {
-		list = append(list, w.status())
+	s.prune()
+	all := make(map[string]*Status, len(s.workers))
+	for id, w := range s.workers {
+		all[id] = &Status{ID: id, Task: w.c.Task, Name: w.c.Name, Driver: w.c.driver()}
+		w.status(all[id])
 	}
-	slices.SortFunc(list, func(a, b Status) int { return strings.Compare(a.ID, b.ID) })
+	for id, sh := range s.shippers {
+		if all[id] == nil {
+			all[id] = &Status{ID: id, Task: sh.c.Task, Name: sh.c.Name, Driver: sh.c.driver()}
+		}
+		sh.status(all[id])
+	}
+	list := make([]Status, 0, len(all))
+	for _, id := range slices.Sorted(maps.Keys(all)) {
+		list = append(list, *all[id])
+	}
 	return list
 }
 

@@ -50,31 +50,30 @@ type worker struct {
 	done    chan struct{}
 	err     error // errStopped if before its end, what release said; read after done
 	count   counters
+	trouble trouble
 }
 
 // counters are what Status shows; a restart begins them anew.
-type counters struct {
-	lines, bytes, failures atomic.Int64
-	stuckSince             atomic.Int64 // Unix nanoseconds; 0 while the driver takes lines
-}
+type counters struct{ lines, bytes atomic.Int64 }
 
 // workerConfig is what a worker is made of.
 type workerConfig struct {
 	dir, dataDir string
-	drivers      map[string]Factory
-	log          *zap.Logger
+	// queue takes the lines for a remote driver; nil for a local one, which
+	// factory then opens.
+	queue   *queue
+	factory Factory
+	log     *zap.Logger
 }
 
 // newWorker opens everything a container needs and begins to read. The worker
 // stops when ctx ends.
 func newWorker(ctx context.Context, c Container, cfg workerConfig) (_ *worker, err error) {
-	if err := check(cfg.drivers, c); err != nil {
-		return nil, err
-	}
 	w := &worker{
 		c: c, dir: cfg.dir, done: make(chan struct{}),
 		log: cfg.log.With(zap.String("container", c.ID), zap.String("task", c.Task)),
 	}
+	w.trouble = trouble{log: w.log, what: "cannot write log"}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, w.release(ctx))
@@ -87,14 +86,8 @@ func newWorker(ctx context.Context, c Container, cfg workerConfig) (_ *worker, e
 	if recovered > 0 {
 		w.log.Info("took over unwritten output", zap.Int("bytes", recovered))
 	}
-	mark := w.spool.state().mark
-	driver, err := cfg.drivers[c.driver()].Open(ctx, DriverConfig{Container: c, DataDir: cfg.dataDir, Mark: mark, Log: w.log})
-	if err != nil {
+	if err := w.openDriver(ctx, cfg); err != nil {
 		return nil, err
-	}
-	w.driver = driver
-	if size, err := parseMode(c.Options); err == nil && size > 0 && c.driver() != DriverNone {
-		w.driver = newRing(driver, size, w.log)
 	}
 	for i, name := range c.streams() {
 		s, err := openStream(w, i, name)
@@ -106,6 +99,32 @@ func newWorker(ctx context.Context, c Container, cfg workerConfig) (_ *worker, e
 	ctx, w.cancel = context.WithCancelCause(ctx)
 	go w.run(ctx)
 	return w, nil
+}
+
+// openDriver opens the container's driver or, for a remote one, the writing end
+// of its queue.
+func (w *worker) openDriver(ctx context.Context, cfg workerConfig) error {
+	buffer, err := parseMode(w.c.Options)
+	if err != nil {
+		return err
+	}
+	mark := w.spool.state().mark
+	if cfg.queue != nil {
+		if err := cfg.queue.write(mark, buffer > 0); err != nil {
+			return err
+		}
+		w.driver = cfg.queue
+	} else if w.driver, err = cfg.factory.Open(ctx, DriverConfig{
+		Container: w.c, DataDir: cfg.dataDir, Mark: mark, Log: w.log,
+		Rejected: func(int, error) {}, // local drivers reject nothing
+	}); err != nil {
+		w.driver = nil
+		return err
+	}
+	if buffer > 0 && w.c.driver() != DriverNone {
+		w.driver = newRing(w.driver, buffer, w.log)
+	}
+	return nil
 }
 
 // run reads until the container's end or the process's.
@@ -206,31 +225,18 @@ func (w *worker) write(ctx context.Context, i int, entries []Entry) error {
 			wait = retryFirst
 		}
 		if err == nil {
-			w.recovered()
+			w.trouble.recovered()
 			continue
 		}
-		w.failed(err)
+		w.trouble.failed(err)
 		if err := pause(ctx, wait); err != nil {
 			return err
 		}
-		wait = min(2*wait, retryMost)
+		if !errors.Is(err, errFull) { // there is room again as soon as the far end has taken something
+			wait = min(2*wait, retryMost)
+		}
 	}
 	return nil
-}
-
-// failed counts a failure of the driver and logs the first of a series.
-func (w *worker) failed(err error) {
-	w.count.failures.Add(1)
-	if w.count.stuckSince.CompareAndSwap(0, time.Now().UnixNano()) {
-		w.log.Warn("cannot write log, trying again until it works", zap.String("driver", w.c.driver()), zap.Error(err))
-	}
-}
-
-// recovered ends a series of failures.
-func (w *worker) recovered() {
-	if since := w.count.stuckSince.Swap(0); since != 0 {
-		w.log.Info("log is written again", zap.Duration("after", time.Since(time.Unix(0, since))))
-	}
 }
 
 // pause waits for a time, or for ctx to end.
@@ -243,42 +249,4 @@ func pause(ctx context.Context, d time.Duration) error {
 	case <-ctx.Done():
 		return errStopped
 	}
-}
-
-// Status is one container's figures since the log process started.
-type Status struct {
-	ID     string `json:"id"`
-	Task   string `json:"task,omitempty"`
-	Name   string `json:"name,omitempty"`
-	Driver string `json:"driver"`
-	// Lines and Bytes were taken by the driver; Dropped lines were not, for want
-	// of room in the buffer of mode=non-blocking.
-	Lines   int64 `json:"lines"`
-	Bytes   int64 `json:"bytes"`
-	Dropped int64 `json:"dropped"`
-	// Waiting is how many bytes are in the pipes, unread.
-	Waiting int64 `json:"waiting"`
-	// Failures counts writes that the driver refused; StuckSince is when the
-	// series began that has not ended yet (zero: it works).
-	Failures   int64     `json:"failures"`
-	StuckSince time.Time `json:"stuckSince,omitzero"`
-}
-
-// status reads the worker's figures.
-func (w *worker) status() Status {
-	st := Status{
-		ID: w.c.ID, Task: w.c.Task, Name: w.c.Name, Driver: w.c.driver(),
-		Lines: w.count.lines.Load(), Bytes: w.count.bytes.Load(), Failures: w.count.failures.Load(),
-	}
-	if since := w.count.stuckSince.Load(); since != 0 {
-		st.StuckSince = time.Unix(0, since)
-	}
-	if r, ok := w.driver.(*ring); ok {
-		st.Dropped = r.dropped.Load()
-		st.Lines -= st.Dropped
-	}
-	for _, s := range w.streams {
-		st.Waiting += s.waiting()
-	}
-	return st
 }
