@@ -30,7 +30,8 @@ const (
 	// EthernetLinks are all Ethernet-like links, the container's end of a veth pair among them: bridge mode. Tunnels are left out,
 	// since what they carry is counted again on the link beneath.
 	EthernetLinks Links = "ethernet"
-	// DeviceLinks are real devices and VLANs only: awsvpc mode, where the veth pair to the agent must not count (task-engine §13.5).
+	// DeviceLinks are real devices and VLANs only, and whatever is eth0: awsvpc mode, where the veth pair to the agent must not count
+	// (task-engine §13.5).
 	DeviceLinks Links = "device"
 )
 

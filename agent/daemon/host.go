@@ -57,7 +57,7 @@ func (n hostNetwork) Mend(ctx context.Context, plan func() ipam.Plan) error {
 // Files writes a container's name files and answers with their mounts.
 func (n hostNetwork) Files(ctx context.Context, f engine.Files) ([]container.Mount, error) {
 	req := network.FilesRequest{
-		ID: f.ID, HostNetwork: f.HostNetwork, Hostname: f.Hostname, Domain: f.Domainname,
+		ID: f.ID, HostNetwork: f.HostNetwork, Shared: f.Shared, Hostname: f.Hostname, Domain: f.Domainname,
 		DNS: network.DNS{Search: f.DNS.Search, Options: f.DNS.Options},
 	}
 	if req.Hostname == "" && !f.HostNetwork {

@@ -34,7 +34,9 @@ type host struct {
 	cgroups *cgroups.Manager
 	logs    *logs.Client
 	leases  *ipam.Leases
-	ports   *ports.Table
+	// linkLocal has the addresses from which awsvpc tasks reach the agent.
+	linkLocal *ipam.Leases
+	ports     *ports.Table
 }
 
 // openHost builds the host's parts, without changing the host's network. What it
@@ -108,7 +110,11 @@ func (h *host) openNetwork(c *config.Config, log *zap.Logger) error {
 	if h.network, err = network.New(network.Config{
 		Pool: pool, Bridge: c.Network.Bridge, Table: table, BlockIMDS: c.Network.BlockIMDS,
 		NetNSDir: filepath.Join(c.Paths.Run, "netns"), FilesDir: filepath.Join(c.Paths.Run, "net"), Log: log.Named("network"),
+		LocalRoutes: localRoutes(c), BlockTaskIMDS: c.Network.AWSVPCBlockIMDS,
 	}); err != nil {
+		return err
+	}
+	if h.linkLocal, err = ipam.New(ipam.DefaultLinkLocal()); err != nil {
 		return err
 	}
 	if h.leases, err = ipam.New(pool); err != nil {
@@ -119,6 +125,18 @@ func (h *host) openNetwork(c *config.Config, log *zap.Logger) error {
 		Binder: ports.HostBinder{},
 	})
 	return err
+}
+
+// localRoutes are the destinations that awsvpc tasks reach through the host; the
+// link to it is IPv4.
+func localRoutes(c *config.Config) []netip.Prefix {
+	var routes []netip.Prefix
+	for _, text := range c.Network.AWSVPCLocalRoutes {
+		if p, err := netip.ParsePrefix(text); err == nil && p.Addr().Is4() { // Checked with the settings.
+			routes = append(routes, p.Masked())
+		}
+	}
+	return routes
 }
 
 // poolOf is the bridge's address pool.
@@ -206,7 +224,7 @@ func (h *host) engineConfig(o *Options, capacity engine.Capacity, log *zap.Logge
 	c := &o.Config
 	return engine.Config{
 		Runtime: h.runtime, Network: hostNetwork{h.network, log.Named("network")}, Cgroups: hostCgroups{h.cgroups},
-		Logs: hostLogs{h.logs}, Store: h.store, Addresses: h.leases, Ports: h.ports, Log: log.Named("engine"),
+		Logs: hostLogs{h.logs}, Store: h.store, Addresses: h.leases, LinkLocal: h.linkLocal, Ports: h.ports, Log: log.Named("engine"),
 		Capacity:       capacity,
 		Machine:        task.Options{StopTimeout: c.Task.StopTimeout, PullUpfront: c.Image.PullUpfront},
 		PullPolicy:     container.PullPolicy(c.Image.PullBehavior),

@@ -70,8 +70,13 @@ func (o *observer) target(t *engine.Task, i int, started time.Time) sampler.Targ
 		Cgroup:    o.cgroup(d.ID, id), Links: metrics.EthernetLinks, StartedAt: started,
 		RestartPolicy: d.Containers[i].Restart != nil, Restarts: c.Restarts.Count,
 	}
-	if d.Network == task.NetworkBridge {
+	switch d.Network {
+	case task.NetworkBridge:
 		target.Netns = o.netns(id)
+	case task.NetworkAWSVPC:
+		// The task's counters count for each of its containers (spec/task-engine.md §13.5).
+		target.Netns, target.Links = o.netns(engine.EndpointID(d, c.Name)), metrics.DeviceLinks
+	case task.NetworkHost, task.NetworkNone:
 	}
 	return target
 }

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/berthd/berth/agent/engine"
@@ -98,7 +99,11 @@ func containerView(t *engine.Task, s *task.ContainerState, d *task.Container) ho
 			})
 		}
 	}
-	if e, ok := t.Endpoints[s.Name]; ok && !e.None() {
+	if e, ok := t.Endpoint(s.Name); ok && e.ENI != nil {
+		for _, p := range slices.Concat(e.ENI.IPv4, e.ENI.IPv6) {
+			c.Addresses = append(c.Addresses, p.Addr().String())
+		}
+	} else if ok && !e.None() {
 		if e.IPv4.IsValid() {
 			c.Addresses = append(c.Addresses, e.IPv4.String())
 		}

@@ -38,12 +38,15 @@ type link struct {
 	loopback bool
 }
 
+// taskLink is the name of a task's own network interface, whatever stands in for one.
+const taskLink = "eth0"
+
 // counts tells whether the link's traffic belongs to the container's.
 func (l *link) counts(links metrics.Links) bool {
 	if l.loopback || l.hardware != unix.ARPHRD_ETHER {
 		return false
 	}
-	return links != metrics.DeviceLinks || l.kind == "" || l.kind == "vlan"
+	return links != metrics.DeviceLinks || l.kind == "" || l.kind == "vlan" || l.name == taskLink
 }
 
 // conn is a route netlink socket that is asked one thing at a time.

@@ -170,6 +170,12 @@ func TestTrafficOfAPair(t *testing.T) {
 func TestDeviceLinksLeaveVethOut(t *testing.T) {
 	a, _ := pair(t)
 	a.send(t, [4]byte{10, 9, 0, 2}, 100)
+	a.ip(t, "link", "add", "ecs-eth0", "type", "veth", "peer", "name", "other")
+	if n := read(t, open(t, a.path, metrics.DeviceLinks)); len(n.Interfaces) != 1 || n.Interfaces[0].Name != "eth0" || n.Total.TxBytes == 0 {
+		t.Errorf("read %+v, want eth0, which stands for the task's own", n)
+	}
+	a.ip(t, "link", "set", "eth0", "down")
+	a.ip(t, "link", "set", "eth0", "name", "side")
 	if n := read(t, open(t, a.path, metrics.DeviceLinks)); len(n.Interfaces) != 0 || n.Total != (metrics.Traffic{}) {
 		t.Errorf("read %+v, want nothing", n)
 	}
@@ -352,7 +358,8 @@ func TestWhichLinksCount(t *testing.T) {
 	}{
 		{link{name: "eth0", hardware: unix.ARPHRD_ETHER}, true, true},
 		{link{name: "eth0.5", kind: "vlan", hardware: unix.ARPHRD_ETHER}, true, true},
-		{link{name: "eth0", kind: "veth", hardware: unix.ARPHRD_ETHER}, true, false},
+		{link{name: "eth0", kind: "veth", hardware: unix.ARPHRD_ETHER}, true, true},
+		{link{name: "ecs-eth0", kind: "veth", hardware: unix.ARPHRD_ETHER}, true, false},
 		{link{name: "lo", hardware: unix.ARPHRD_LOOPBACK, loopback: true}, false, false},
 		{link{name: "sit0", kind: "sit", hardware: unix.ARPHRD_SIT}, false, false},
 		{link{name: "wg0", kind: "wireguard", hardware: unix.ARPHRD_NONE}, false, false},

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -26,6 +27,9 @@ type FilesRequest struct {
 	// HostNetwork is set in network mode host: the host's own hosts and resolv.conf are the base, loopback resolvers
 	// included, since they can be reached.
 	HostNetwork bool
+	// Shared says that several containers mount these files, so that what is there already stays: one that was replaced
+	// would be another file to those that have mounted it.
+	Shared bool
 	// Hostname is what the container calls itself. Domain, if any, makes it a full name.
 	Hostname, Domain string
 	// Addrs are the container's own, for its name. Empty in network modes host and none.
@@ -79,7 +83,11 @@ func (f nameFiles) write(r FilesRequest) (Files, error) {
 		Hostname:   filepath.Join(dir, "hostname"),
 	}
 	for path, content := range map[string][]byte{out.Hosts: hosts, out.ResolvConf: resolv, out.Hostname: []byte(r.Hostname + "\n")} {
-		if err := replaceFile(path, content); err != nil {
+		put := replaceFile
+		if r.Shared {
+			put = addFile
+		}
+		if err := put(path, content); err != nil {
 			return Files{}, err
 		}
 	}
@@ -174,7 +182,24 @@ func singleElement(id string) bool {
 }
 
 // replaceFile puts content at a path in one step: a crash leaves the old file or the new one.
-func replaceFile(path string, content []byte) error {
+func replaceFile(path string, content []byte) error { return putFile(path, content, os.Rename) }
+
+// addFile does so unless there is a file already, whoever else tries the same at this moment.
+func addFile(path string, content []byte) error {
+	if _, err := os.Lstat(path); err == nil {
+		return nil
+	}
+	return putFile(path, content, func(from, to string) error {
+		err := os.Link(from, to)
+		if errors.Is(err, fs.ErrExist) {
+			err = nil
+		}
+		return errors.Join(err, os.Remove(from))
+	})
+}
+
+// putFile writes a file beside the path and moves it there.
+func putFile(path string, content []byte, move func(from, to string) error) error {
 	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
 	if err != nil {
 		return fmt.Errorf("cannot write %s: %w", path, err)
@@ -182,10 +207,11 @@ func replaceFile(path string, content []byte) error {
 	_, err = f.Write(content)
 	err = errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close())
 	if err == nil {
-		err = os.Rename(f.Name(), path)
+		err = move(f.Name(), path)
 	}
 	if err != nil {
-		return errors.Join(fmt.Errorf("cannot write %s: %w", path, err), os.Remove(f.Name()))
+		_ = os.Remove(f.Name()) // It may be gone; the reason is what counts.
+		return fmt.Errorf("cannot write %s: %w", path, err)
 	}
 	return nil
 }

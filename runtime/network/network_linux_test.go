@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -320,6 +321,37 @@ func TestNameFiles(t *testing.T) {
 		if _, err := os.Stat(f.Hosts); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("after removal: %v", err)
 		}
+	}
+}
+
+// Files that containers share are written once, by whoever is first: the others must see what is mounted already.
+func TestSharedNameFiles(t *testing.T) {
+	l := newLab(t, nil)
+	r := FilesRequest{ID: "task", Hostname: "first", Shared: true}
+	var first os.FileInfo
+	for range 2 {
+		var writers sync.WaitGroup
+		for range 8 {
+			writers.Go(func() {
+				if _, err := l.net.Files(t.Context(), r); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		writers.Wait()
+		dir := filepath.Join(l.net.cfg.FilesDir, "task")
+		info, err := os.Stat(filepath.Join(dir, "hostname"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if first != nil && !os.SameFile(first, info) {
+			t.Error("the file was replaced")
+		}
+		first = info
+		if entries, err := os.ReadDir(dir); err != nil || len(entries) != 3 {
+			t.Errorf("%v, %v, want three files", entries, err)
+		}
+		r.Hostname = "second"
 	}
 }
 
