@@ -110,6 +110,9 @@ type Config struct {
 	// cannot be used of them is logged, and images are pulled without.
 	AuthType string
 	AuthData config.Secret
+	// MetadataFiles writes each container's metadata file, of this name.
+	MetadataFiles    MetadataFiles
+	MetadataFileName string
 	Log      *zap.Logger
 }
 
@@ -150,6 +153,9 @@ func (r *Resources) build(c Config) []part {
 	}
 	if c.Objects != nil {
 		all = append(all, &environmentFiles{keys: c.Keys, objects: c.Objects})
+	}
+	if c.MetadataFiles != nil {
+		all = append(all, metadataFiles{c.MetadataFiles, c.MetadataFileName})
 	}
 	return all
 }

@@ -42,3 +42,13 @@ func (c *Client) UpdateContainerInstancesState(ctx context.Context, r *ecs.Updat
 func (c *Client) ListTagsForResource(ctx context.Context, r *ecs.ListTagsForResourceRequest) (*ecs.ListTagsForResourceResponse, error) {
 	return call[ecs.ListTagsForResourceResponse](ctx, c, ecs.OpListTagsForResource, r)
 }
+
+// GetTaskProtection asks for the scale-in protection of tasks.
+func (c *Client) GetTaskProtection(ctx context.Context, r *ecs.GetTaskProtectionRequest) (*ecs.GetTaskProtectionResponse, error) {
+	return call[ecs.GetTaskProtectionResponse](ctx, c, ecs.OpGetTaskProtection, r)
+}
+
+// UpdateTaskProtection sets or clears it.
+func (c *Client) UpdateTaskProtection(ctx context.Context, r *ecs.UpdateTaskProtectionRequest) (*ecs.UpdateTaskProtectionResponse, error) {
+	return call[ecs.UpdateTaskProtectionResponse](ctx, c, ecs.OpUpdateTaskProtection, r)
+}

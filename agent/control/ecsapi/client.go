@@ -56,7 +56,7 @@ type Client struct {
 	cfg       Config
 	userAgent string
 	http      *http.Client
-	budget    budget
+	budget    *budget
 	// pause is the first pause between two attempts.
 	pause time.Duration
 }
@@ -66,7 +66,7 @@ func New(cfg Config) *Client {
 	return &Client{
 		cfg:       cfg,
 		userAgent: userAgent(cfg),
-		budget:    budget{tokens: budgetSize},
+		budget:    &budget{tokens: budgetSize},
 		pause:     firstPause,
 		http: &http.Client{
 			Timeout: roundTrip,
@@ -93,6 +93,22 @@ func userAgent(cfg Config) string {
 		os += "; " + cfg.OSFamily
 	}
 	return fmt.Sprintf("Amazon ECS Agent - v%s (%s) (%s) (+http://aws.amazon.com/ecs/) berth", cfg.Version, cfg.Hash, os)
+}
+
+// As is the client that signs so instead, with the same connections and the same
+// budget of retries.
+func (c *Client) As(sign func(ctx context.Context, r *http.Request, body []byte) error) *Client {
+	other := *c
+	other.cfg.Sign = sign
+	return &other
+}
+
+// For is the client that names who it asks for, "container/web", in its user
+// agent (spec/control-plane.md §1.1).
+func (c *Client) For(who string) *Client {
+	other := *c
+	other.userAgent += " " + who
+	return &other
 }
 
 // Close drops idle connections.
@@ -155,7 +171,7 @@ func (c *Client) once(ctx context.Context, operation string, body []byte) ([]byt
 		return answer, nil
 	}
 	return nil, &statusError{
-		status: response.StatusCode,
+		status: response.StatusCode, request: response.Header.Get(ecs.RequestIDHeader),
 		err:    ecs.ParseError(response.Header.Get(ecs.ErrorTypeHeader), answer),
 	}
 }
@@ -168,8 +184,9 @@ func (e *networkError) Unwrap() error { return e.err }
 
 // statusError is an answer that is an error.
 type statusError struct {
-	status int
-	err    *ecs.Error
+	status  int
+	request string
+	err     *ecs.Error
 }
 
 // Error has the status when the service gave no name to its error.
@@ -179,6 +196,11 @@ func (e *statusError) Error() string {
 	}
 	return e.err.Error()
 }
+
+// StatusCode is the HTTP status of the answer, and RequestID what the service
+// calls the request, for those who do not import this package.
+func (e *statusError) StatusCode() int   { return e.status }
+func (e *statusError) RequestID() string { return e.request }
 
 // Unwrap gives the service's error.
 func (e *statusError) Unwrap() error { return e.err }
