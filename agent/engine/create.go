@@ -89,9 +89,8 @@ func (r *runner) imageOf(ctx context.Context, c *task.Container, image container
 	if image.Ref != "" {
 		return image, nil
 	}
-	t := r.view.Load()
-	req := r.engine.pullRequest(&t.State.Definition, c)
-	req.Policy, req.Digest = container.PullPreferCached, t.container(c.Name).Digest
+	req := r.engine.pullRequest(r.view.Load(), c)
+	req.Policy = container.PullPreferCached
 	err := persevere(ctx, func() (err error) {
 		image, err = r.engine.runtime.Pull(ctx, req, nil)
 		return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -39,7 +40,7 @@ func (r *runner) pull(ctx context.Context, c *task.Container) {
 			facts = append(facts, task.PullBegan{Container: c.Name, At: began})
 		}
 		facts = append(facts,
-			task.Resolved{Container: c.Name, Digest: image.Digest, ByAgent: asked && image.Digest != ""},
+			task.Resolved{Container: c.Name, Digest: image.Digest, ByAgent: image.Known && !pinned(c)},
 			task.Pulled{Container: c.Name, Digest: image.Digest, ImageID: image.ConfigDigest, Asked: asked, At: time.Now(),
 				Healthcheck: image.Healthcheck, Shell: image.Shell})
 		r.keepImage(c.Name, image)
@@ -50,12 +51,25 @@ func (r *runner) pull(ctx context.Context, c *task.Container) {
 		// The agent ends; the next one pulls again.
 	default:
 		r.log.Warn("cannot pull image", zap.String("container", c.Name), zap.String("image", c.Image), zap.Error(err))
-		r.tell(task.PullBegan{Container: c.Name, At: began}, task.PullFailed{
-			Container: c.Name, At: time.Now(), Failure: e.pullFailure(err),
-			StopTask: e.config.PullPolicy == container.PullAlways || e.config.PullPolicy == container.PullOnce,
-		})
+		r.tell(task.PullBegan{Container: c.Name, At: began}, e.pullFailed(c, err))
 	}
 }
+
+// pullFailed is what a failed pull means by the host's policy
+// (spec/task-engine.md §7.1). Where images are pulled up front, the task's own
+// reason says which essential container cannot be had.
+func (e *Engine) pullFailed(c *task.Container, err error) task.PullFailed {
+	f := task.PullFailed{Container: c.Name, At: time.Now(), Failure: e.pullFailure(err)}
+	always := e.config.PullPolicy == container.PullAlways
+	f.StopTask = always || e.config.PullPolicy == container.PullOnce
+	if e.config.Machine.PullUpfront && c.Essential && !always {
+		f.StopTask, f.Reason = true, f.Failure.String()
+	}
+	return f
+}
+
+// pinned says whether the task definition itself names the image's digest.
+func pinned(c *task.Container) bool { return strings.Contains(c.Image, "@") }
 
 // pullWithFallback pulls by the host's policy. With the default policy an image
 // that is on the host already serves when the registry does not
@@ -63,19 +77,14 @@ func (r *runner) pull(ctx context.Context, c *task.Container) {
 func (e *Engine) pullWithFallback(ctx context.Context, r *runner, c *task.Container, began time.Time) (container.Image, error) {
 	told := false
 	progress := func(p container.Progress) {
-		if p.Digest != "" && !told {
+		if p.Digest != "" && p.Stage != "done" && !told { // an image that is here is done at once
 			told = true
 			r.tell(task.PullBegan{Container: c.Name, At: began},
-				task.Resolved{Container: c.Name, Digest: p.Digest, ByAgent: true})
+				task.Resolved{Container: c.Name, Digest: p.Digest, ByAgent: !pinned(c)})
 		}
 		e.observer.Pulling(r.id, c.Name, p)
 	}
-	req := container.PullRequest{
-		Ref: c.Image, Policy: e.config.PullPolicy,
-		InactivityTimeout: e.config.PullInactivity, ResolveTimeout: e.config.PullResolve,
-	}
-	d := &r.view.Load().State.Definition
-	req.Auth = func(ctx context.Context) (*container.Auth, error) { return e.config.Resources.Auth(ctx, d, c) }
+	req := e.pullRequest(r.view.Load(), c)
 	var image container.Image
 	patient, cancel := context.WithTimeoutCause(ctx, e.config.CreateTimeout, container.ErrTimeout)
 	defer cancel()
@@ -86,7 +95,7 @@ func (e *Engine) pullWithFallback(ctx context.Context, r *runner, c *task.Contai
 	if err == nil || ctx.Err() != nil || e.config.PullPolicy != container.PullDefault {
 		return image, err
 	}
-	req.Policy = container.PullPreferCached
+	req.Policy, req.Digest = container.PullNever, ""
 	cached, cachedErr := e.runtime.Pull(ctx, req, nil)
 	if cachedErr != nil {
 		return image, err
@@ -94,6 +103,18 @@ func (e *Engine) pullWithFallback(ctx context.Context, r *runner, c *task.Contai
 	r.log.Warn("the registry could not be used; the image on the host is", zap.String("container", c.Name), zap.String("image", c.Image), zap.Error(err))
 	e.observer.Event(Event{Time: time.Now(), Task: r.id, Container: c.Name, What: "cached image used", Detail: err.Error()})
 	return cached, nil
+}
+
+// pullRequest asks for a container's image by the host's policy. A digest that an
+// earlier agent has told ECS is what the image stays, though its tag may have
+// moved since.
+func (e *Engine) pullRequest(t *Task, c *task.Container) container.PullRequest {
+	d := &t.State.Definition
+	return container.PullRequest{
+		Ref: c.Image, Digest: t.container(c.Name).Digest, Policy: e.config.PullPolicy, MakeRoom: e.config.MakeRoom,
+		Auth:              func(ctx context.Context) (*container.Auth, error) { return e.config.Resources.Auth(ctx, d, c) },
+		InactivityTimeout: e.config.PullInactivity, ResolveTimeout: e.config.PullResolve,
+	}
 }
 
 // pullFailure is a failed pull in ECS's words.

@@ -67,10 +67,12 @@ type (
 		At          time.Time
 	}
 	// PullFailed: the image cannot be had. StopTask says that the pull behaviour
-	// makes this the end of the whole task.
+	// makes this the end of the whole task, and Reason, if not "", why in words of
+	// the task's own.
 	PullFailed struct {
 		Container string
 		Failure   Failure
+		Reason    string
 		StopTask  bool
 		Cancelled bool
 		At        time.Time

@@ -217,6 +217,9 @@ func (m *Machine) applyPull(f Fact) {
 		if f.StopTask {
 			m.state.StopRequested = true
 		}
+		if f.Reason != "" && m.state.StopReason == "" {
+			m.state.StopReason = f.Reason
+		}
 	default:
 	}
 }

@@ -154,7 +154,11 @@ func (r *replay) fact(kind, name, rest string) Fact {
 		}
 		return Pulled{Container: name, Digest: "sha256:aa", Asked: true, At: r.now}
 	case "pull-failed":
-		return PullFailed{Container: name, Failure: failure, At: r.now, StopTask: rest == "always", Cancelled: rest == "cancelled"}
+		f := PullFailed{Container: name, Failure: failure, At: r.now, StopTask: rest == "always", Cancelled: rest == "cancelled"}
+		if rest == "upfront" {
+			f.StopTask, f.Reason = true, failure.String()
+		}
+		return f
 	case "created":
 		return Created{Container: name, RuntimeID: name + "-id"}
 	case "create-failed":
