@@ -169,7 +169,9 @@ func (f *Files) describe(ctx context.Context, d *task.Definition, name string) f
 
 // dir is the directory of a container's file: both names are single elements of
 // a path.
-func (f *Files) dir(d *task.Definition, name string) string { return filepath.Join(f.cfg.Dir, d.ID, name) }
+func (f *Files) dir(d *task.Definition, name string) string {
+	return filepath.Join(f.cfg.Dir, d.ID, name)
+}
 
 // write replaces the file in a directory, unless it says this already.
 func (f *Files) write(dir string, shape fileShape) error {

@@ -32,9 +32,13 @@ type Conversion struct {
 	Cluster string
 	// LogDrivers are the drivers there are; nil is json-file and none.
 	LogDrivers []string
-	// TaskRoles says that credentials are served to containers, so that they are
-	// told where.
-	TaskRoles bool
+	// TaskRoles and TaskRolesHost say that credentials are served to containers,
+	// the latter to those in host network mode, so that they are told where.
+	TaskRoles, TaskRolesHost bool
+	// Metadata says the same of metadata. MetadataHost is the address and port at
+	// which containers in host network mode find it; "" is 169.254.170.2.
+	Metadata     bool
+	MetadataHost string
 	// HealthChecks says that health checks are run. Where they are not, a container
 	// with one is refused: whoever waits for it to be healthy would wait for ever.
 	HealthChecks bool
@@ -153,7 +157,7 @@ func (b *builder) container(c *wire.Container, docs documents, path string) (tas
 		out.Restart = &task.RestartPolicy{IgnoredExitCodes: p.IgnoredExitCodes, AttemptPeriod: seconds(p.RestartAttemptPeriod)}
 	}
 	for _, part := range []func(*task.Container, *wire.Container, documents, string) error{
-		b.spec, b.health, b.log, b.ports, b.links, b.hosts,
+		b.spec, b.metadata, b.health, b.log, b.ports, b.links, b.hosts,
 		b.secrets, b.environmentFiles, b.registry,
 	} {
 		if err := part(&out, c, docs, path); err != nil {

@@ -32,7 +32,7 @@ func (b *builder) documents(c *wire.Container, path string) (documents, error) {
 	}
 	d := documents{
 		config: wire.ContainerConfig{
-			Image: c.Image, Cmd: c.Command, Entrypoint: c.EntryPoint, Env: b.environment(c),
+			Image: c.Image, Cmd: c.Command, Entrypoint: c.EntryPoint, Env: environment(c),
 		},
 		host: wire.HostConfig{
 			CPUShares: min(max(c.CPU, minShares), maxShares),
@@ -66,17 +66,14 @@ func memoryBytes(mib int64) int64 {
 	return max(mib*mebibyte, minMemory)
 }
 
-// environment is K=V of a container's variables, sorted, with the address of the
-// task's credentials last (spec/task-engine.md §6, steps 1 and 3).
-func (b *builder) environment(c *wire.Container) []string {
-	env := make([]string, 0, len(c.Environment)+1)
+// environment is K=V of a container's variables, sorted (spec/task-engine.md §6,
+// step 1).
+func environment(c *wire.Container) []string {
+	env := make([]string, 0, len(c.Environment))
 	for k, v := range c.Environment {
 		env = append(env, k+"="+v)
 	}
 	slices.Sort(env)
-	if id := b.definition.RoleID; id != "" && b.TaskRoles {
-		env = append(env, "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI=/v2/credentials/"+id)
-	}
 	return env
 }
 

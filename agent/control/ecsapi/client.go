@@ -172,7 +172,7 @@ func (c *Client) once(ctx context.Context, operation string, body []byte) ([]byt
 	}
 	return nil, &statusError{
 		status: response.StatusCode, request: response.Header.Get(ecs.RequestIDHeader),
-		err:    ecs.ParseError(response.Header.Get(ecs.ErrorTypeHeader), answer),
+		err: ecs.ParseError(response.Header.Get(ecs.ErrorTypeHeader), answer),
 	}
 }
 
