@@ -60,6 +60,7 @@
 //	runtime/logs                 A  the log process, its drivers, and reading logs back
 //	runtime/network              A  makes a Plan true: namespaces, bridge, veth, nftables
 //	runtime/runtimetest          T  conformance suite for any Runtime
+//	runtime/volumes              A  volumes of tasks: directories, shared ones, EFS, EBS
 //
 // Directions: runtime, ipam and metrics never import agent. The engine imports
 // neither wire, store, ctrd nor network: it declares what it needs. localcluster

@@ -23,6 +23,8 @@ const (
 	DefaultCacheDir = "/var/cache/berth"
 	// DefaultAuditLog is the credentials audit log, where hosts of ECS already look for it.
 	DefaultAuditLog = "/var/log/ecs/audit.log"
+	// DefaultEBSDir is where EBS volumes of tasks are mounted, as beside the ECS agent.
+	DefaultEBSDir = "/mnt/ecs/ebs"
 	// DefaultContainerdAddress is the containerd socket.
 	DefaultContainerdAddress = "/run/containerd/containerd.sock"
 	// DefaultContainerdNamespace is the containerd namespace all our objects live in.
@@ -169,6 +171,7 @@ type Paths struct {
 	LogSocket string // log process
 	Updates   string // where updates are downloaded to
 	AuditLog  string // credentials audit log; empty if disabled
+	EBS       string // where EBS volumes of tasks are mounted
 }
 
 // Containerd says which containerd and where in it.
@@ -268,6 +271,7 @@ type Capability struct {
 	TaskIAMRoleHost      bool // in host network mode too
 	AWSLogsExecutionRole bool
 	VolumePlugins        []string
+	EBSVolumes           bool // EBS volumes of tasks are mounted
 	FirelensAsync        bool
 }
 

@@ -341,7 +341,7 @@ func defaults() Config {
 	return Config{
 		Cluster:    "default",
 		Instance:   Instance{ReservedPorts: []uint16{22, 2375, 2376, 51678, 51679}},
-		Paths:      Paths{Data: DefaultDataDir, Run: DefaultRunDir, Socket: DefaultSocket, LogSocket: DefaultLogSocket, Updates: DefaultCacheDir, AuditLog: DefaultAuditLog},
+		Paths:      Paths{Data: DefaultDataDir, Run: DefaultRunDir, Socket: DefaultSocket, LogSocket: DefaultLogSocket, Updates: DefaultCacheDir, AuditLog: DefaultAuditLog, EBS: DefaultEBSDir},
 		Containerd: Containerd{Address: DefaultContainerdAddress, Namespace: DefaultContainerdNamespace},
 		Cgroup:     Cgroup{Root: "/sys/fs/cgroup", Driver: "auto", CPUPeriod: 100 * time.Millisecond, TaskLimits: true},
 		Task: Task{
@@ -357,7 +357,7 @@ func defaults() Config {
 		Metrics:  Metrics{PollWait: 10 * time.Second},
 		Capability: Capability{
 			LoggingDrivers: []string{"json-file", "syslog", "awslogs", "fluentd", "none"},
-			TaskIAMRole:    true, TaskIAMRoleHost: true, AWSLogsExecutionRole: true, VolumePlugins: []string{"efsAuth"}, FirelensAsync: true,
+			TaskIAMRole:    true, TaskIAMRoleHost: true, AWSLogsExecutionRole: true, VolumePlugins: []string{"efsAuth"}, EBSVolumes: true, FirelensAsync: true,
 		},
 		Agent: Agent{LogLevel: "info", LogFormat: "logfmt", UpdatesEnabled: true},
 	}

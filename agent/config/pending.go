@@ -15,17 +15,15 @@ func pendings() map[string]pending {
 		awsvpc  = "this version has no awsvpc network mode"
 		updates = "updates of Berth come with its package"
 		health  = "this version runs no container health checks"
-		volumes = "this version mounts host volumes only"
 		poll    = "Berth reads every container each second, and that costs little"
 	)
 	return map[string]pending{
-		"ECS_ENABLE_SPOT_INSTANCE_DRAINING":   {"this version does not watch for spot interruptions", "false"},
-		"ECS_WARM_POOLS_CHECK":                {"this version registers at once, in a warm pool too", "false"},
-		"ECS_UPDATES_ENABLED":                 {updates, "false"},
-		"ECS_UPDATE_DOWNLOAD_DIR":             {updates, ""},
-		"ECS_DISABLE_DOCKER_HEALTH_CHECK":     {health, "true"},
-		"ECS_SHARED_VOLUME_MATCH_FULL_CONFIG": {volumes, "false"},
-		"ECS_CHECKPOINT":                      {"Berth always keeps its state", "true"},
+		"ECS_ENABLE_SPOT_INSTANCE_DRAINING": {"this version does not watch for spot interruptions", "false"},
+		"ECS_WARM_POOLS_CHECK":              {"this version registers at once, in a warm pool too", "false"},
+		"ECS_UPDATES_ENABLED":               {updates, "false"},
+		"ECS_UPDATE_DOWNLOAD_DIR":           {updates, ""},
+		"ECS_DISABLE_DOCKER_HEALTH_CHECK":   {health, "true"},
+		"ECS_CHECKPOINT":                    {"Berth always keeps its state", "true"},
 
 		"ECS_DISABLE_IMAGE_CLEANUP":              {images, "true"},
 		"ECS_IMAGE_CLEANUP_INTERVAL":             {images, ""},
@@ -47,7 +45,6 @@ func pendings() map[string]pending {
 		"ECS_POLLING_METRICS_WAIT_DURATION": {poll, ""},
 
 		"ECS_ENABLE_AWSLOGS_EXECUTIONROLE_OVERRIDE": {"this version has no awslogs driver", "false"},
-		"ECS_VOLUME_PLUGIN_CAPABILITIES":            {volumes, "[]"},
 		"ECS_ENABLE_FIRELENS_ASYNC":                 {"this version has no FireLens", ""},
 	}
 }

@@ -57,6 +57,7 @@ func capabilityRows() []row {
 		field[bool]{env: "ECS_ENABLE_TASK_IAM_ROLE_NETWORK_HOST", key: "TaskIAMRoleEnabledForNetworkHost", kind: booleans(), at: func(c *Config) *bool { return &c.Capability.TaskIAMRoleHost }}.row(),
 		field[bool]{env: "ECS_ENABLE_AWSLOGS_EXECUTIONROLE_OVERRIDE", key: "OverrideAWSLogsExecutionRole", kind: booleans(), at: func(c *Config) *bool { return &c.Capability.AWSLogsExecutionRole }}.row(),
 		field[[]string]{env: "ECS_VOLUME_PLUGIN_CAPABILITIES", key: "VolumePluginCapabilities", kind: names, at: func(c *Config) *[]string { return &c.Capability.VolumePlugins }}.row(),
+		field[bool]{env: "ECS_EBSTA_SUPPORTED", kind: booleans(), at: func(c *Config) *bool { return &c.Capability.EBSVolumes }}.row(),
 		field[bool]{env: "ECS_ENABLE_FIRELENS_ASYNC", key: "FirelensAsyncEnabled", kind: booleans(), at: func(c *Config) *bool { return &c.Capability.FirelensAsync }}.row(),
 	}
 }
@@ -80,6 +81,7 @@ func berthRows() []row {
 		field[string]{env: "BERTH_BRIDGE_SUBNET", kind: texts(), bound: subnet(true), fatal: true, at: func(c *Config) *string { return &c.Network.Subnet }}.row(),
 		field[string]{env: "BERTH_BRIDGE_SUBNET_IPV6", kind: texts(), bound: subnet(false), fatal: true, at: func(c *Config) *string { return &c.Network.SubnetIPv6 }}.row(),
 		field[bool]{env: "BERTH_BLOCK_IMDS", kind: booleans(), at: func(c *Config) *bool { return &c.Network.BlockIMDS }}.row(),
+		field[string]{env: "BERTH_EBS_DIR", kind: texts(), bound: absolute, at: func(c *Config) *string { return &c.Paths.EBS }}.row(),
 		field[string]{env: "BERTH_RUN_DIR", kind: texts(), bound: absolute, at: func(c *Config) *string { return &c.Paths.Run }}.row(),
 		field[string]{env: "BERTH_SOCKET", kind: texts(), bound: absolute, at: func(c *Config) *string { return &c.Paths.Socket }}.row(),
 		field[string]{env: "BERTH_LOG_SOCKET", kind: texts(), bound: absolute, at: func(c *Config) *string { return &c.Paths.LogSocket }}.row(),

@@ -9,7 +9,7 @@ func unusedRows() []row {
 		journal    = "Berth logs to the journal"
 		direct     = "Berth runs on the host, not in a container"
 		pause      = "Berth holds a task's network namespace itself and needs no pause container"
-		ebs        = "EBS task volumes are not supported"
+		ebs        = "Berth mounts EBS volumes itself, without a CSI driver"
 		gpu        = "accelerators are not supported"
 		gmsa       = "gMSA is not supported"
 		roles      = "Berth always keeps role credentials in memory only"
@@ -20,7 +20,6 @@ func unusedRows() []row {
 		unused(direct, "ECS_HOST_DATA_DIR", "DataDirOnHost"),
 		unused(plugins, "ECS_CNI_PLUGINS_PATH", "CNIPluginsPath"),
 		unused(pause, "ECS_PAUSE_LABELS"),
-		unused(ebs, "ECS_EBSTA_SUPPORTED"),
 		unused(gpu, "ECS_ENABLE_GPU_SUPPORT", "GPUSupportEnabled"),
 		unused(gpu, "ECS_NVIDIA_RUNTIME", "NvidiaRuntime"),
 		unused(gpu, "ECS_ENABLE_INF_SUPPORT", "InferentiaSupportEnabled"),

@@ -38,6 +38,9 @@ type Features struct {
 	// RegistryAuth: images are pulled with logins of ECR and Secrets Manager, in the
 	// execution role's name too.
 	RegistryAuth bool
+	// Volumes of the local driver are made; EFS is mounted, EFSAuth with encryption
+	// and roles too; EBS volumes are formatted and mounted.
+	Volumes, EFS, EFSAuth, EBS bool
 	// SELinux and AppArmor options are honoured.
 	SELinux, AppArmor bool
 	// External is ECS Anywhere.
@@ -99,6 +102,11 @@ func capabilities() []advertised {
 		{capability + "ecr-endpoint", func(f Features) bool { return f.RegistryAuth }},
 		{capability + "execution-role-ecr-pull", func(f Features) bool { return f.RegistryAuth }},
 		{amazon + "ecr-auth", func(f Features) bool { return f.RegistryAuth }},
+		{capability + "docker-plugin.local", func(f Features) bool { return f.Volumes }},
+		{capability + "efs", func(f Features) bool { return f.EFS }},
+		{capability + "efsAuth", func(f Features) bool { return f.EFS && f.EFSAuth }},
+		{capability + "storage.ebs-task-volume-attach", func(f Features) bool { return f.EBS && !f.External }},
+		{capability + "storage.ebsta-non-root-user", func(f Features) bool { return f.EBS && !f.External }},
 		{capability + "external", func(f Features) bool { return f.External }},
 	}
 }

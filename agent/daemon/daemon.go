@@ -181,8 +181,9 @@ func (a *agent) build(ctx context.Context) ([]part, error) {
 }
 
 // sweep removes what an agent that was killed while it created a container left
-// in containerd.
+// in containerd, and what it left of volumes.
 func (a *agent) sweep(ctx context.Context) {
+	a.sweepVolumes(ctx)
 	swept, err := a.host.runtime.Sweep(ctx)
 	if err != nil {
 		a.log.Warn("cannot look for half-made containers", zap.Error(err))

@@ -24,6 +24,7 @@ import (
 	"github.com/berthd/berth/runtime/ctrd"
 	"github.com/berthd/berth/runtime/logs"
 	"github.com/berthd/berth/runtime/network"
+	"github.com/berthd/berth/runtime/volumes"
 )
 
 // host is everything of the agent that is about this host and not about ECS.
@@ -37,6 +38,7 @@ type host struct {
 	// linkLocal has the addresses from which awsvpc tasks reach the agent.
 	linkLocal *ipam.Leases
 	ports     *ports.Table
+	volumes   *volumes.Volumes
 }
 
 // openHost builds the host's parts, without changing the host's network. What it
@@ -80,6 +82,12 @@ func openHost(o *Options, log *zap.Logger) (h *host, err error) {
 		return h, err
 	}
 	if err := h.openNetwork(c, log); err != nil {
+		return h, err
+	}
+	if h.volumes, err = volumes.New(volumes.Config{
+		Dir: filepath.Join(c.Paths.Data, "volumes"), EBSDir: c.Paths.EBS, Region: c.Region,
+		MatchFull: c.Task.SharedVolumeFullMatch, Log: log.Named("volumes"),
+	}); err != nil {
 		return h, err
 	}
 	h.logs = logs.NewClient(logs.ClientConfig{

@@ -62,6 +62,7 @@ func purgeHost(ctx context.Context, o *Options) (err error) {
 		errs = append(errs, h.runtime.Remove(ctx, s.ID))
 	}
 	errs = append(errs, h.network.Teardown(ctx))
+	errs = append(errs, h.volumes.Sweep(ctx, func(string) bool { return false }))
 	delete(tasks, "") // A container that is not the engine's names no task.
 	for id := range tasks {
 		errs = append(errs, h.cgroups.Remove(ctx, id))

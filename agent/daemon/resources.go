@@ -32,6 +32,7 @@ func (a *agent) resources() *resources.Resources {
 	c := &a.options.Config
 	return resources.New(resources.Config{
 		Keys: a.aws.roles, Parameters: a.aws.services, Secrets: secretsManager{a.aws.services}, Objects: a.aws.services, Tokens: a.aws.services,
+		Volumes: a.host.volumes, NetNS: a.host.network.NetNS,
 		Region: c.Region, AuthType: c.Image.AuthType, AuthData: c.Image.AuthData, Log: a.log.Named("resources"),
 	})
 }

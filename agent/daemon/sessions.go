@@ -21,6 +21,7 @@ import (
 	"github.com/berthd/berth/agent/engine"
 	"github.com/berthd/berth/agent/store"
 	"github.com/berthd/berth/agent/systemd"
+	"github.com/berthd/berth/runtime/volumes"
 )
 
 // ecsVersion is the version of the ECS agent whose protocol this is. ECS is told
@@ -157,6 +158,7 @@ func (s *sessions) describe(ctx context.Context) (control.Host, error) {
 			LogDrivers: s.logDrivers(), Privileged: !c.Capability.PrivilegedDisabled, TaskLimits: c.Cgroup.TaskLimits,
 			ContainerOrdering: true, RestartPolicy: true, PortRanges: true, External: c.External,
 			Secrets: true, EnvironmentFiles: true, RegistryAuth: true,
+			Volumes: true, EFS: volumes.CanMountEFS(), EFSAuth: efsAuth(c),
 			SELinux: c.Capability.SELinux, AppArmor: c.Capability.AppArmor,
 		},
 	}

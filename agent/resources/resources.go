@@ -113,7 +113,11 @@ type Config struct {
 	// MetadataFiles writes each container's metadata file, of this name.
 	MetadataFiles    MetadataFiles
 	MetadataFileName string
-	Log      *zap.Logger
+	// Volumes makes volumes. NetNS is the path of the network namespace of an
+	// endpoint, for file servers that are reached through a task's own interface.
+	Volumes Volumes
+	NetNS   func(id string) string
+	Log     *zap.Logger
 }
 
 // Resources conducts the parts. Its methods may be called at once.
@@ -122,6 +126,7 @@ type Resources struct {
 	logins  *registryLogins
 	tokens  *tokens
 	keyring keyring
+	volumes *taskVolumes
 }
 
 // New makes the parts.
@@ -156,6 +161,10 @@ func (r *Resources) build(c Config) []part {
 	}
 	if c.MetadataFiles != nil {
 		all = append(all, metadataFiles{c.MetadataFiles, c.MetadataFileName})
+	}
+	if c.Volumes != nil {
+		r.volumes = &taskVolumes{store: c.Volumes, netns: c.NetNS}
+		all = append(all, r.volumes)
 	}
 	return all
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"time"
 
 	"github.com/berthd/berth/agent/task"
@@ -39,9 +40,8 @@ type Conversion struct {
 	// which containers in host network mode find it; "" is 169.254.170.2.
 	Metadata     bool
 	MetadataHost string
-	// HealthChecks says that health checks are run. Where they are not, a container
-	// with one is refused: whoever waits for it to be healthy would wait for ever.
-	HealthChecks bool
+	// ManagedAgents are those that can be run in containers; nil is none.
+	ManagedAgents []string
 	// PrivilegedDisabled refuses privileged containers.
 	PrivilegedDisabled bool
 }
@@ -100,13 +100,11 @@ type builder struct {
 	task       *wire.Task
 	definition *task.Definition
 	cluster    string
-	// sources are the host paths of the task's volumes, by name.
-	sources map[string]string
 }
 
 func (b *builder) build(path string) error {
 	var err error
-	if b.sources, err = volumeSources(b.task.Volumes, path); err != nil {
+	if err = b.volumes(path); err != nil {
 		return err
 	}
 	docs := make([]documents, len(b.task.Containers))
@@ -118,12 +116,8 @@ func (b *builder) build(path string) error {
 	if b.definition.Network, err = networkMode(b.task, docs, path); err != nil {
 		return err
 	}
-	if b.definition.PID, err = namespaceMode(b.task.PIDMode, path+".pidMode"); err != nil {
-		return err
-	}
-	if b.definition.IPC, err = namespaceMode(b.task.IPCMode, path+".ipcMode"); err != nil {
-		return err
-	}
+	b.definition.PID = namespaceMode(b.task.PIDMode, "host", "task")
+	b.definition.IPC = namespaceMode(b.task.IPCMode, "host", "task", "none")
 	for i, c := range b.task.Containers {
 		converted, err := b.container(c, docs[i], fmt.Sprintf("%s.containers[%d]", path, i))
 		if err != nil {
@@ -157,7 +151,7 @@ func (b *builder) container(c *wire.Container, docs documents, path string) (tas
 		out.Restart = &task.RestartPolicy{IgnoredExitCodes: p.IgnoredExitCodes, AttemptPeriod: seconds(p.RestartAttemptPeriod)}
 	}
 	for _, part := range []func(*task.Container, *wire.Container, documents, string) error{
-		b.spec, b.metadata, b.health, b.log, b.ports, b.links, b.hosts,
+		b.spec, b.metadata, b.health, b.managedAgents, b.log, b.ports, b.links, b.hosts, b.volumeMounts,
 		b.secrets, b.environmentFiles, b.registry,
 	} {
 		if err := part(&out, c, docs, path); err != nil {
@@ -172,27 +166,33 @@ func (b *builder) container(c *wire.Container, docs documents, path string) (tas
 func (b *builder) health(out *task.Container, c *wire.Container, docs documents, path string) error {
 	h := docs.config.Healthcheck
 	out.ReportHealth = c.HealthCheckType == wire.HealthCheckDocker
-	if h == nil || len(h.Test) == 0 {
+	switch {
+	case h == nil || len(h.Test) == 0:
 		if out.ReportHealth {
 			return field(path+".healthCheckType", "docker health check is nil while container health check type is DOCKER")
 		}
-		return nil
-	}
-	switch h.Test[0] {
-	case "NONE", "CMD", "CMD-SHELL":
-	default:
+		if h == nil {
+			return nil // The image's own, if it has one, is run and not reported.
+		}
+	case h.Test[0] == "NONE":
+	case h.Test[0] != "CMD" && h.Test[0] != "CMD-SHELL":
 		return field(path+".dockerConfig.config.Healthcheck.Test", "%q is not NONE, CMD or CMD-SHELL", h.Test[0])
-	}
-	if h.Test[0] != "NONE" {
-		if len(h.Test) < 2 {
-			return field(path+".dockerConfig.config.Healthcheck.Test", "has no command")
-		}
-		if !b.HealthChecks {
-			return &UnsupportedError{path + ".dockerConfig.config.Healthcheck", "a health check"}
-		}
+	case len(h.Test) < 2:
+		return field(path+".dockerConfig.config.Healthcheck.Test", "has no command")
 	}
 	out.HealthCheck = &container.Healthcheck{
 		Test: h.Test, Interval: h.Interval, Timeout: h.Timeout, StartPeriod: h.StartPeriod, Retries: h.Retries,
+	}
+	return nil
+}
+
+// managedAgents are what is to run beside the container's process.
+func (b *builder) managedAgents(out *task.Container, c *wire.Container, _ documents, path string) error {
+	for i, a := range c.ManagedAgents {
+		if !slices.Contains(b.ManagedAgents, a.Name) {
+			return &UnsupportedError{fmt.Sprintf("%s.managedAgents[%d]", path, i), "the managed agent " + a.Name}
+		}
+		out.ManagedAgents = append(out.ManagedAgents, task.ManagedAgent{Name: a.Name, Properties: a.Properties})
 	}
 	return nil
 }
@@ -216,14 +216,17 @@ func unsupportedInTask(t *wire.Task, path string) error {
 		return &UnsupportedError{path + ".networkMode", "the network mode awsvpc"}
 	case len(t.ElasticNetworkInterfaces) > 0:
 		return &UnsupportedError{path + ".elasticNetworkInterfaces", "an elastic network interface"}
-	case len(t.Attachments) > 0:
-		return &UnsupportedError{path + ".attachments[0]", "an attachment of type " + t.Attachments[0].AttachmentType}
 	case len(t.Associations) > 0:
 		return &UnsupportedError{path + ".associations[0]", "an association of type " + t.Associations[0].Type}
 	case t.ProxyConfiguration != nil:
 		return &UnsupportedError{path + ".proxyConfiguration", "a proxy"}
 	case t.EnableFaultInjection:
 		return &UnsupportedError{path + ".enableFaultInjection", "fault injection"}
+	}
+	for i, a := range t.Attachments {
+		if a.AttachmentType != wire.AttachmentEBS && a.AttachmentType != attachmentEBS {
+			return &UnsupportedError{fmt.Sprintf("%s.attachments[%d]", path, i), "an attachment of type " + a.AttachmentType}
+		}
 	}
 	for i, c := range t.Containers {
 		if err := unsupportedInContainer(c, fmt.Sprintf("%s.containers[%d]", path, i)); err != nil {
@@ -237,8 +240,6 @@ func unsupportedInContainer(c *wire.Container, path string) error {
 	switch {
 	case c.FirelensConfiguration != nil:
 		return &UnsupportedError{path + ".firelensConfiguration", "FireLens"}
-	case len(c.ManagedAgents) > 0:
-		return &UnsupportedError{path + ".managedAgents[0]", "the managed agent " + c.ManagedAgents[0].Name}
 	case len(c.CredentialSpecs) > 0:
 		return &UnsupportedError{path + ".credentialSpecs", "a credential spec"}
 	}

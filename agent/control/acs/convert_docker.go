@@ -1,7 +1,6 @@
 package acs
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 
@@ -86,47 +85,6 @@ func withoutRegion(env []string) bool {
 	})
 }
 
-// volumeSources are the host paths of volumes by name; "" for one without a path.
-func volumeSources(volumes []wire.Volume, path string) (map[string]string, error) {
-	sources := make(map[string]string, len(volumes))
-	for i, v := range volumes {
-		vpath := fmt.Sprintf("%s.volumes[%d]", path, i)
-		if v.Type != "" && v.Type != wire.VolumeHost {
-			return nil, &UnsupportedError{vpath, "a volume of type " + v.Type}
-		}
-		if v.Host == nil || v.Host.SourcePath == "" {
-			return nil, &UnsupportedError{vpath, "a volume without a host path"}
-		}
-		if !strings.HasPrefix(v.Host.SourcePath, "/") {
-			return nil, field(vpath+".host.sourcePath", "%q is not an absolute path", v.Host.SourcePath)
-		}
-		sources[v.Name] = v.Host.SourcePath
-	}
-	return sources, nil
-}
-
-// binds are the container's mount points in Docker's form.
-func (b *builder) binds(c *wire.Container, path string) ([]string, error) {
-	var binds []string
-	for i, m := range c.MountPoints {
-		mpath := fmt.Sprintf("%s.mountPoints[%d]", path, i)
-		source, ok := b.sources[m.SourceVolume]
-		if !ok {
-			return nil, field(mpath+".sourceVolume", "Invalid volume referenced: %s", m.SourceVolume)
-		}
-		if m.ContainerPath == "" {
-			return nil, field(mpath+".containerPath", "Unable to resolve volume mounts; invalid path: %s %s; %s -> %s",
-				c.Name, m.SourceVolume, source, m.ContainerPath)
-		}
-		bind := source + ":" + m.ContainerPath
-		if m.ReadOnly {
-			bind += ":ro"
-		}
-		binds = append(binds, bind)
-	}
-	return binds, nil
-}
-
 // networkMode is the task's. A task that names none may have it in its
 // containers' documents.
 func networkMode(t *wire.Task, docs []documents, path string) (task.NetworkMode, error) {
@@ -147,12 +105,9 @@ func networkMode(t *wire.Task, docs []documents, path string) (task.NetworkMode,
 
 // namespaceMode is the pidMode or ipcMode of a task. Values that mean nothing
 // are ignored, as the ECS agent does.
-func namespaceMode(mode, path string) (string, error) {
-	switch mode {
-	case "task":
-		return "", &UnsupportedError{path, "a namespace shared by the task"}
-	case "host", "none":
-		return mode, nil
+func namespaceMode(mode string, known ...string) string {
+	if slices.Contains(known, mode) {
+		return mode
 	}
-	return "", nil
+	return ""
 }

@@ -8,7 +8,6 @@ import (
 
 	"github.com/berthd/berth/agent/task"
 	wire "github.com/berthd/berth/agent/wire/acs"
-	"github.com/berthd/berth/runtime/container"
 )
 
 // ports are the container's port mappings. Only bridge mode publishes any.
@@ -110,54 +109,4 @@ func (b *builder) log(out *task.Container, _ *wire.Container, docs documents, pa
 	}
 	out.Log = task.Log{Driver: driver, Options: options}
 	return nil
-}
-
-// volumesFrom gives containers the mounts of others, which must exist first. A
-// container that takes from one that itself takes from another gets both.
-func (b *builder) volumesFrom(path string) error {
-	done := make(map[string]bool, len(b.task.Containers))
-	var take func(i int, above []string) error
-	take = func(i int, above []string) error {
-		c, out := b.task.Containers[i], &b.definition.Containers[i]
-		if done[c.Name] {
-			return nil
-		}
-		if slices.Contains(above, c.Name) {
-			return field(fmt.Sprintf("%s.containers[%d].volumesFrom", path, i), "leads back to %s", c.Name)
-		}
-		for n, from := range c.VolumesFrom {
-			source := slices.IndexFunc(b.task.Containers, func(o *wire.Container) bool { return o.Name == from.SourceContainer })
-			if source < 0 {
-				return field(fmt.Sprintf("%s.containers[%d].volumesFrom[%d].sourceContainer", path, i, n),
-					"could not find volume source container with name %s", from.SourceContainer)
-			}
-			if err := take(source, append(above, c.Name)); err != nil {
-				return err
-			}
-			inherit(&out.Spec, b.definition.Containers[source].Spec.Mounts, from.ReadOnly)
-			depend(out, from.SourceContainer, task.ConditionCreate)
-		}
-		done[c.Name] = true
-		return nil
-	}
-	for i := range b.task.Containers {
-		if err := take(i, nil); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// inherit adds bind mounts, but not over what the container mounts itself.
-func inherit(s *container.Spec, mounts []container.Mount, readOnly bool) {
-	for _, m := range mounts {
-		if m.Type != "bind" || slices.ContainsFunc(s.Mounts, func(own container.Mount) bool { return own.Destination == m.Destination }) {
-			continue
-		}
-		m.Options = slices.Clone(m.Options)
-		if readOnly && !slices.Contains(m.Options, "ro") {
-			m.Options = append(m.Options, "ro")
-		}
-		s.Mounts = append(s.Mounts, m)
-	}
 }

@@ -91,8 +91,12 @@ func (b *builder) labels(name string, own map[string]string) map[string]string {
 	return labels
 }
 
-// namespace is the task's mode, or else what the container's document says.
+// namespace is the task's mode, or else what the container's document says. What
+// the task's containers share is known to the engine alone.
 func (b *builder) namespace(ofTask, ofContainer, path string) (string, error) {
+	if ofTask == "task" {
+		return "", nil
+	}
 	if ofTask != "" {
 		return ofTask, nil
 	}
@@ -244,14 +248,12 @@ func parseBind(bind, path string) (container.Mount, error) {
 	propagation := "rprivate"
 	if len(parts) == 3 {
 		for option := range strings.SplitSeq(parts[2], ",") {
-			switch option {
-			case "ro":
+			switch {
+			case option == "ro":
 				m.Options = append(m.Options, "ro")
-			case "rw", "", "nocopy", "z", "Z", "cached", "delegated", "consistent":
-				// The default, or of no meaning to a bind mount here.
-			case "private", "rprivate", "shared", "rshared", "slave", "rslave":
+			case isPropagation(option):
 				propagation = option
-			default:
+			case !ignoredBindOption(option):
 				return container.Mount{}, field(path, "%q is not an option of a bind mount", option)
 			}
 		}

@@ -55,6 +55,10 @@ func TestConvertEverything(t *testing.T) {
 		ARN: taskARN, ID: "9ab0", ClusterARN: clusterARN, Family: "shop", Version: "7",
 		LaunchType: "EC2", Service: "shop-service", Group: "service:shop", CPU: 0.5, Memory: 512,
 		Network: task.NetworkBridge, PID: "host", RoleID: "role-1", ExecutionRoleID: "exec-1",
+		Volumes: []task.Volume{
+			{Name: "data", Kind: task.VolumeHost, Source: "/host/data"},
+			{Name: "logs", Kind: task.VolumeHost, Source: "/host/logs"},
+		},
 		Containers: []task.Container{
 			{
 				Name: "web", ARN: "arn:web", Image: "shop:7", Essential: true,
@@ -216,11 +220,9 @@ func TestConvertErrors(t *testing.T) {
 		{hostConfig(`{"NetworkMode":"awsvpc"}`), "tasks[1].networkMode: the network mode awsvpc" + unsupported},
 		{withTask(`"networkMode":"carrier-pigeon"`), `tasks[1].networkMode: "carrier-pigeon" is not a network mode`},
 		{withTask(`"pidMode":"task"`), "tasks[1].pidMode: a namespace shared by the task" + unsupported},
-		{withTask(`"attachments":[{"attachmentType":"amazonebs"}]`), "tasks[1].attachments[0]: an attachment of type amazonebs" + unsupported},
+		{withTask(`"attachments":[{"attachmentType":"s3files"}]`), "tasks[1].attachments[0]: an attachment of type s3files" + unsupported},
 		{withTask(`"associations":[{"type":"gpu"}]`), "tasks[1].associations[0]: an association of type gpu" + unsupported},
 		{withTask(`"proxyConfiguration":{}`), "tasks[1].proxyConfiguration: a proxy" + unsupported},
-		{withTask(`"volumes":[{"name":"v","type":"efs"}]`), "tasks[1].volumes[0]: a volume of type efs" + unsupported},
-		{withTask(`"volumes":[{"name":"v","host":{"sourcePath":""}}]`), "tasks[1].volumes[0]: a volume without a host path" + unsupported},
 		{withTask(`"volumes":[{"name":"v","host":{"sourcePath":"rel"}}]`), `tasks[1].volumes[0].host.sourcePath: "rel" is not an absolute path`},
 		{one(`"secrets":[{"name":"x"}]`), "tasks[1].containers[0].secrets[0].valueFrom: is missing"},
 		{one(`"secrets":[{"name":"x=y","valueFrom":"p"}]`), `tasks[1].containers[0].secrets[0].name: "x=y" is no name of a variable`},

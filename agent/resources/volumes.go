@@ -1,0 +1,243 @@
+package resources
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/berthd/berth/agent/task"
+	"github.com/berthd/berth/runtime/container"
+	"github.com/berthd/berth/runtime/volumes"
+)
+
+// Volumes makes volumes on the host; *volumes.Volumes does.
+type Volumes interface {
+	Acquire(ctx context.Context, user string, w volumes.Volume) (volumes.Place, error)
+	Release(ctx context.Context, user string) error
+	Remove(ctx context.Context, user string) error
+	Path(w volumes.Volume) string
+	StageEBS(ctx context.Context, e volumes.EBS) error
+	UnstageEBS(ctx context.Context, e volumes.EBS) error
+	EBSPath(e volumes.EBS) string
+}
+
+var _ Volumes = (*volumes.Volumes)(nil)
+
+const (
+	// attachWait is how long a task waits for an EBS volume to be attached, as long
+	// as ECS lets an attachment take; attachPause is between two looks.
+	attachWait  = 5 * time.Minute
+	attachPause = 500 * time.Millisecond
+)
+
+// taskVolumes is the part that makes the volumes of tasks, but for paths of the
+// host, which the runtime binds by itself.
+type taskVolumes struct {
+	store Volumes
+	netns func(id string) string
+}
+
+func (v *taskVolumes) wants(d *task.Definition) bool {
+	return slices.ContainsFunc(d.Volumes, func(w task.Volume) bool { return !isPath(&w) })
+}
+
+// isPath says whether a volume is a path of the host and nothing else.
+func isPath(w *task.Volume) bool { return w.Kind == task.VolumeHost && w.Source != "" }
+
+// provision makes all volumes of the task at once, whether or not a container
+// mounts them (spec/task-engine.md §5.5).
+func (v *taskVolumes) provision(ctx context.Context, t *Task) (outfits, error) {
+	d := t.Definition
+	places := make([]volumes.Place, len(d.Volumes))
+	group, at := errgroup.WithContext(ctx)
+	for i := range d.Volumes {
+		w := &d.Volumes[i]
+		switch {
+		case isPath(w):
+		case w.Kind == task.VolumeEBS:
+			group.Go(func() (err error) {
+				places[i].Path = v.store.EBSPath(ebs(w))
+				return v.attach(at, w)
+			})
+		case w.Kind == task.VolumeDocker && !w.Shared && w.Autoprovision:
+			return nil, fmt.Errorf("volume [%s] : task scoped volume could not be autoprovisioned", w.Name)
+		default:
+			group.Go(func() (err error) {
+				places[i], err = v.store.Acquire(at, d.ID, v.wanted(t, w))
+				return err
+			})
+		}
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	return dressed(d, places), nil
+}
+
+// dressed are the mounts that containers get of their task's volumes.
+func dressed(d *task.Definition, places []volumes.Place) outfits {
+	made := outfits{}
+	for i := range d.Containers {
+		c := &d.Containers[i]
+		for _, m := range c.VolumeMounts {
+			at := slices.IndexFunc(d.Volumes, func(w task.Volume) bool { return w.Name == m.Volume })
+			if at < 0 || isPath(&d.Volumes[at]) {
+				continue
+			}
+			o, w := made.of(c.Name), &d.Volumes[at]
+			mount := container.Mount{
+				Type: "bind", Source: places[at].Path, Destination: m.Destination, Options: []string{"rbind"},
+				CopyUp: places[at].CopyUp && !slices.Contains(m.Options, "nocopy"),
+			}
+			if m.ReadOnly {
+				mount.Options = append(mount.Options, "ro")
+			}
+			for _, option := range m.Options {
+				if option != "nocopy" {
+					mount.Options = append(mount.Options, option)
+				}
+			}
+			o.Mounts = append(o.Mounts, mount)
+			if w.Kind != task.VolumeEBS {
+				continue
+			}
+			e := ebs(w)
+			if gid := strconv.Itoa(e.GID()); !slices.Contains(o.Groups, gid) {
+				o.Groups = append(o.Groups, gid)
+			}
+		}
+	}
+	return made
+}
+
+// attach waits for an EBS volume to appear, and mounts it.
+func (v *taskVolumes) attach(ctx context.Context, w *task.Volume) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, attachWait, errors.New("it was not attached in time"))
+	defer cancel()
+	timer := time.NewTimer(attachPause)
+	defer timer.Stop()
+	for {
+		err := v.store.StageEBS(ctx, ebs(w))
+		if !errors.Is(err, volumes.ErrNotAttached) {
+			return err
+		}
+		select {
+		case <-timer.C:
+			timer.Reset(attachPause)
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %w", err, context.Cause(ctx))
+		}
+	}
+}
+
+// wanted is a volume in the words of runtime/volumes.
+func (v *taskVolumes) wanted(t *Task, w *task.Volume) volumes.Volume {
+	d := t.Definition
+	out := wanted(d, w)
+	if out.EFS != nil && d.Network == task.NetworkAWSVPC && v.netns != nil {
+		// The server is reached through the task's own interface.
+		out.EFS.NetNS = v.netns(t.Endpoints[""].ID)
+	}
+	return out
+}
+
+func wanted(d *task.Definition, w *task.Volume) volumes.Volume {
+	out := volumes.Volume{
+		Name: VolumeName(d, w), Shared: w.Shared, Autoprovision: w.Autoprovision,
+		Driver: w.Driver, Options: w.DriverOptions, Labels: w.Labels,
+	}
+	if w.Kind == task.VolumeEFS && w.EFS != nil {
+		out.EFS = &volumes.EFS{
+			FileSystemID: w.EFS.FileSystemID, RootDirectory: w.EFS.RootDirectory, AccessPointID: w.EFS.AccessPointID,
+			TLS: w.EFS.TLS, IAM: w.EFS.IAM, TLSPort: w.EFS.TLSPort,
+		}
+		if w.EFS.IAM && d.RoleID != "" {
+			out.EFS.CredentialsURI = "/v2/credentials/" + d.RoleID
+		}
+	}
+	return out
+}
+
+func ebs(w *task.Volume) volumes.EBS {
+	return volumes.EBS{
+		VolumeID: w.EBS.VolumeID, DeviceName: w.EBS.DeviceName, FileSystem: w.EBS.FileSystem, Directory: w.Source,
+	}
+}
+
+// release unmounts what only this task had mounted. Nothing of a file system that
+// needs the task's role may outlive the role's credentials.
+func (v *taskVolumes) release(ctx context.Context, d *task.Definition) error {
+	errs := []error{v.store.Release(ctx, d.ID)}
+	for i := range d.Volumes {
+		if w := &d.Volumes[i]; w.Kind == task.VolumeEBS {
+			errs = append(errs, v.store.UnstageEBS(ctx, ebs(w)))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (v *taskVolumes) remove(ctx context.Context, d *task.Definition) error {
+	return errors.Join(v.release(ctx, d), v.store.Remove(ctx, d.ID))
+}
+
+// notInName are the characters that the name of a volume on the host cannot have.
+var notInName = regexp.MustCompile(`[^a-zA-Z0-9_.-]`)
+
+// VolumeName is what a volume is called on the host, "DockerName" in metadata: its
+// own name if it is shared, else ecs-<family>-<version>-<volume>-<20 hex>. The hex
+// is the task's, so that the volume is found again by whoever knows the task.
+func VolumeName(d *task.Definition, w *task.Volume) string {
+	if w.Kind == task.VolumeDocker && w.Shared {
+		return w.Name
+	}
+	sum := sha256.Sum256([]byte(d.ARN + "/" + w.Name))
+	// The name is a directory's and has to fit.
+	const room = 90
+	part := func(s string) string {
+		s = notInName.ReplaceAllString(s, "")
+		return s[:min(len(s), room)]
+	}
+	return strings.Join([]string{"ecs", part(d.Family), part(d.Version), part(w.Name), hex.EncodeToString(sum[:10])}, "-")
+}
+
+// VolumeView is a mount of a container as metadata shows it: Name is "" for a path
+// of the host.
+type VolumeView struct{ Name, Source, Destination string }
+
+// VolumeViews are the mounts of a container, for metadata and introspection.
+func (r *Resources) VolumeViews(t Task, c *task.Container) []VolumeView {
+	var views []VolumeView
+	for _, m := range c.Spec.Mounts {
+		if m.Type == "bind" {
+			views = append(views, VolumeView{Source: m.Source, Destination: m.Destination})
+		}
+	}
+	if r.volumes == nil {
+		return views
+	}
+	for _, m := range c.VolumeMounts {
+		at := slices.IndexFunc(t.Definition.Volumes, func(w task.Volume) bool { return w.Name == m.Volume })
+		if at < 0 {
+			continue
+		}
+		w := &t.Definition.Volumes[at]
+		view := VolumeView{Destination: m.Destination}
+		if w.Kind == task.VolumeEBS {
+			view.Source = r.volumes.store.EBSPath(ebs(w))
+		} else {
+			view.Name = VolumeName(t.Definition, w)
+			view.Source = r.volumes.store.Path(r.volumes.wanted(&t, w))
+		}
+		views = append(views, view)
+	}
+	return views
+}

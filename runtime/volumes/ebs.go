@@ -1,0 +1,309 @@
+package volumes
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// DefaultEBSDir is where EBS volumes of tasks are mounted.
+const DefaultEBSDir = "/mnt/ecs/ebs"
+
+// EBS is an EBS volume attached for a task, spec/task-engine.md §5.6.
+type EBS struct {
+	// VolumeID finds the device by its serial number; DeviceName is EC2's name for
+	// it, which counts where devices have no serial number.
+	VolumeID, DeviceName string
+	// FileSystem is made on a blank volume; "" is xfs, as with EBS on ECS.
+	FileSystem string
+	// Directory is the mount point's name below Config.EBSDir.
+	Directory string
+}
+
+// ErrNotAttached says that the host does not see the volume's device yet.
+var ErrNotAttached = errors.New("the volume is not attached to this host")
+
+var (
+	validVolumeID  = regexp.MustCompile(`^vol-?[0-9a-zA-Z]+$`)
+	validDirectory = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,254}$`)
+)
+
+// GID is the group that owns the content of an EBS volume, so that processes of
+// containers may write that are not root: 900000 and the last four bytes of the
+// SHA-256 of the host path, modulo 100000.
+func (e *EBS) GID() int {
+	sum := sha256.Sum256([]byte(filepath.Join(DefaultEBSDir, e.Directory)))
+	return 900000 + int(binary.BigEndian.Uint32(sum[len(sum)-4:])%100000)
+}
+
+// EBSPath is where the volume is mounted.
+func (v *Volumes) EBSPath(e EBS) string { return filepath.Join(v.cfg.EBSDir, e.Directory) }
+
+// FindEBS is the path of the volume's device; ErrNotAttached if there is none yet.
+func (v *Volumes) FindEBS(e EBS) (device string, err error) {
+	if !validVolumeID.MatchString(e.VolumeID) {
+		return "", fmt.Errorf("cannot find EBS volume: %q is not the id of a volume", e.VolumeID)
+	}
+	block := filepath.Join(v.cfg.SysDir, "block")
+	entries, err := os.ReadDir(block)
+	if err != nil {
+		return "", fmt.Errorf("cannot list block devices: %w", err)
+	}
+	want := strings.ReplaceAll(e.VolumeID, "-", "")
+	byName := ""
+	for _, entry := range entries {
+		name := entry.Name()
+		serial := serial(filepath.Join(block, name))
+		if serial == want {
+			return filepath.Join(v.cfg.DevDir, name), nil
+		}
+		// Xen gives no serial number, and its own name to the device.
+		if serial == "" && sameDevice(name, e.DeviceName) {
+			byName = filepath.Join(v.cfg.DevDir, name)
+		}
+	}
+	if byName != "" {
+		return byName, nil
+	}
+	return "", fmt.Errorf("cannot find EBS volume %s (%s): %w", e.VolumeID, e.DeviceName, ErrNotAttached)
+}
+
+// serial is the serial number of a block device without dashes: of the NVMe
+// controller behind it, or its own.
+func serial(dir string) string {
+	for _, file := range []string{"device/serial", "serial"} {
+		data, err := os.ReadFile(filepath.Join(dir, file))
+		if s := strings.ReplaceAll(strings.TrimSpace(string(data)), "-", ""); err == nil && s != "" {
+			return s
+		}
+	}
+	return ""
+}
+
+// sameDevice says whether the kernel's name is EC2's: /dev/sdb is xvdb to Xen.
+func sameDevice(kernel, ec2 string) bool {
+	ec2 = strings.TrimPrefix(ec2, "/dev/")
+	if ec2 == "" {
+		return false
+	}
+	letters, isSD := strings.CutPrefix(ec2, "sd")
+	if !isSD {
+		letters, isSD = strings.CutPrefix(ec2, "xvd")
+	}
+	return kernel == ec2 || isSD && (kernel == "xvd"+letters || kernel == "sd"+letters)
+}
+
+// StageEBS formats the volume if it is blank, mounts it and gives it to its group.
+// It may be called again; ErrNotAttached says to wait.
+func (v *Volumes) StageEBS(ctx context.Context, e EBS) error {
+	if !validDirectory.MatchString(e.Directory) {
+		return fmt.Errorf("cannot mount EBS volume %s: %q is not the name of a directory", e.VolumeID, e.Directory)
+	}
+	unlock, err := v.names.lock(ctx, "ebs "+e.Directory)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	target, err := v.ebsTarget(e)
+	if err != nil {
+		return err
+	}
+	mounted, err := mountsAt(target)
+	if err != nil {
+		return err
+	}
+	if mounted == 0 {
+		if err := v.mountEBS(ctx, e, target); err != nil {
+			return err
+		}
+	}
+	if err := own(target, e.GID()); err != nil {
+		return fmt.Errorf("cannot give EBS volume %s to its group: %w", e.VolumeID, explain(err, target))
+	}
+	return nil
+}
+
+// ebsTarget makes the mount point, and is its path as the kernel lists it.
+func (v *Volumes) ebsTarget(e EBS) (string, error) {
+	target := v.EBSPath(e)
+	if err := os.MkdirAll(target, 0o755); err != nil {
+		return "", fmt.Errorf("cannot make mount point of EBS volume %s: %w", e.VolumeID, err)
+	}
+	real, err := filepath.EvalSymlinks(v.cfg.EBSDir)
+	if err != nil {
+		return "", fmt.Errorf("cannot find mount point of EBS volume %s: %w", e.VolumeID, err)
+	}
+	return filepath.Join(real, e.Directory), nil
+}
+
+func (v *Volumes) mountEBS(ctx context.Context, e EBS, target string) error {
+	device, err := v.FindEBS(e)
+	if err != nil {
+		return err
+	}
+	fresh, err := v.format(ctx, e, device)
+	if err != nil {
+		return err
+	}
+	fstype := e.fileSystem()
+	r := &request{what: "EBS volume " + e.VolumeID, fstype: fstype, source: device}
+	if fstype == "xfs" {
+		// A volume made from a snapshot has the id of its file system: another one
+		// with the same may be mounted.
+		r.options = []string{"nouuid"}
+	}
+	err = v.mount(ctx, target, r)
+	if err != nil && !fresh && v.wasFormatting(e) {
+		// What looks like a file system is half of one.
+		if err := v.makeFileSystem(ctx, e, device); err != nil {
+			return err
+		}
+		fresh, err = true, v.mount(ctx, target, r)
+	}
+	if err != nil {
+		return err
+	}
+	if !fresh {
+		v.grow(ctx, e, device, target)
+	}
+	return v.forgetFormat(e)
+}
+
+// grow makes the file system as large as the volume, which may be larger than the
+// snapshot it comes from. A file system that stays small is still one.
+func (v *Volumes) grow(ctx context.Context, e EBS, device, target string) {
+	name, args := "resize2fs", []string{device}
+	if e.fileSystem() == "xfs" {
+		name, args = "xfs_growfs", []string{"-d", target}
+	}
+	program, err := find(name)
+	if err == nil {
+		err = v.run(ctx, program, args...)
+	}
+	if err != nil {
+		v.log.Warn("cannot grow the file system of an EBS volume to the volume's size", zap.String("volume", e.VolumeID), zap.Error(err))
+	}
+}
+
+// unmountTries is how often an EBS volume in use is tried to unmount.
+const unmountTries = 5
+
+// UnstageEBS unmounts the volume, with five tries. After the last one it is
+// detached from the host's tree all the same: what still uses it is not a task.
+func (v *Volumes) UnstageEBS(ctx context.Context, e EBS) error {
+	if !validDirectory.MatchString(e.Directory) {
+		return nil
+	}
+	unlock, err := v.names.lock(ctx, "ebs "+e.Directory)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	real, err := filepath.EvalSymlinks(v.cfg.EBSDir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("cannot find mount point of EBS volume %s: %w", e.VolumeID, err)
+	}
+	target := filepath.Join(real, e.Directory)
+	if err := v.unmountEBS(ctx, e, target); err != nil {
+		return err
+	}
+	if err := os.Remove(target); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("cannot remove mount point of EBS volume %s: %w", e.VolumeID, err)
+	}
+	return v.forgetFormat(e)
+}
+
+func (v *Volumes) unmountEBS(ctx context.Context, e EBS, target string) error {
+	umount, err := find("umount")
+	if err != nil {
+		return err
+	}
+	for try := 1; ; {
+		mounted, err := mountsAt(target)
+		if err != nil || mounted == 0 {
+			return err
+		}
+		// Not lazily: the volume is detached from the host next, and everything that
+		// was written has to be on it.
+		err = v.run(ctx, umount, "-i", target)
+		if err == nil {
+			continue // it may be mounted twice
+		}
+		if try == unmountTries {
+			v.log.Warn("an EBS volume is in use on this host: it is unmounted lazily", zap.String("volume", e.VolumeID), zap.Error(err))
+			return errors.Join(syncFS(target), v.unmount(ctx, target))
+		}
+		try++
+		timer := time.NewTimer(v.cfg.UnmountPause)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// Usage are the used and total bytes of a mounted EBS volume.
+func (v *Volumes) Usage(e EBS) (used, total uint64, err error) { return usage(v.EBSPath(e)) }
+
+// own gives everything below dir to the group, which may write it, and makes new
+// entries belong to it. The directory itself is last: where it has its group the
+// walk was complete.
+func own(dir string, gid int) error {
+	st, err := os.Lstat(dir)
+	if err != nil {
+		return err
+	}
+	if owner(st) == gid && st.Mode()&fs.ModeSetgid != 0 && st.Mode().Perm()&0o070 == 0o070 {
+		return nil
+	}
+	err = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || path == dir {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		return ownEntry(path, info, gid)
+	})
+	if err != nil {
+		return err
+	}
+	return ownEntry(dir, st, gid)
+}
+
+func ownEntry(path string, st fs.FileInfo, gid int) error {
+	if err := os.Lchown(path, -1, gid); err != nil {
+		return err
+	}
+	switch mode := st.Mode(); {
+	case mode.IsDir():
+		return os.Chmod(path, mode|0o070|fs.ModeSetgid)
+	case mode.IsRegular():
+		return os.Chmod(path, mode|0o060)
+	}
+	return nil // links and devices have no content here
+}
+
+// fileSystem is the one that the volume has or gets.
+func (e *EBS) fileSystem() string {
+	if e.FileSystem == "" {
+		return "xfs"
+	}
+	return e.FileSystem
+}
