@@ -27,6 +27,8 @@ type Features struct {
 	RestartPolicy bool
 	// PortRanges are published.
 	PortRanges bool
+	// ExecuteCommand: the managed agent of ECS Exec can be run.
+	ExecuteCommand bool
 	// SharedNamespaces: pidMode and ipcMode work.
 	SharedNamespaces bool
 	// TaskRoles and TaskRolesHost: containers get their role's credentials, in
@@ -90,6 +92,7 @@ func capabilities() []advertised {
 		{capability + "container-health-check", func(f Features) bool { return f.HealthChecks }},
 		{capability + "container-restart-policy", func(f Features) bool { return f.RestartPolicy }},
 		{capability + "network.container-port-range", func(f Features) bool { return f.PortRanges }},
+		{capability + "execute-command", func(f Features) bool { return f.ExecuteCommand }},
 		{capability + "pid-ipc-namespace-sharing", func(f Features) bool { return f.SharedNamespaces }},
 		{capability + "task-cpu-mem-limit", func(f Features) bool { return f.TaskLimits }},
 		{capability + "increased-task-cpu-limit", func(f Features) bool { return f.TaskLimits }},

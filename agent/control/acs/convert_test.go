@@ -35,7 +35,7 @@ func TestConvertEverything(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := Conversion{Cluster: "blue-fleet", TaskRoles: true, HealthChecks: true}.Convert(readTask(t, string(text)), "tasks[0]")
+	got, err := Conversion{Cluster: "blue-fleet", TaskRoles: true}.Convert(readTask(t, string(text)), "tasks[0]")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -219,7 +219,6 @@ func TestConvertErrors(t *testing.T) {
 		{withTask(`"networkMode":"awsvpc"`), "tasks[1].networkMode: the network mode awsvpc" + unsupported},
 		{hostConfig(`{"NetworkMode":"awsvpc"}`), "tasks[1].networkMode: the network mode awsvpc" + unsupported},
 		{withTask(`"networkMode":"carrier-pigeon"`), `tasks[1].networkMode: "carrier-pigeon" is not a network mode`},
-		{withTask(`"pidMode":"task"`), "tasks[1].pidMode: a namespace shared by the task" + unsupported},
 		{withTask(`"attachments":[{"attachmentType":"s3files"}]`), "tasks[1].attachments[0]: an attachment of type s3files" + unsupported},
 		{withTask(`"associations":[{"type":"gpu"}]`), "tasks[1].associations[0]: an association of type gpu" + unsupported},
 		{withTask(`"proxyConfiguration":{}`), "tasks[1].proxyConfiguration: a proxy" + unsupported},
@@ -241,7 +240,6 @@ func TestConvertErrors(t *testing.T) {
 		{one(`"links":["a:b:c"]`), "tasks[1].containers[0].links[0]: invalid link format"},
 		{one(`"links":["a:b"]`), "tasks[1].containers[0].links[0]: could not find container for link a:b"},
 		{one(`"healthCheckType":"docker"`), "tasks[1].containers[0].healthCheckType: docker health check is nil while container health check type is DOCKER"},
-		{one(`"healthCheckType":"docker","dockerConfig":{"config":"{\"HealthCheck\":{\"Test\":[\"CMD\",\"x\"]}}"}`), "tasks[1].containers[0].dockerConfig.config.Healthcheck: a health check" + unsupported},
 		{one(`"dockerConfig":{"config":"{\"NetworkDisabled\":true}"}`), "tasks[1].containers[0].dockerConfig.config.NetworkDisabled: a container without the network of its task" + unsupported},
 		{strings.Replace(one(""), `"RUNNING"`, `"CREATED"`, 1), "tasks[1].desiredStatus: the desired status CREATED" + unsupported},
 		{one(`"dockerConfig":{"config":"{"}`), "tasks[1].containers[0].dockerConfig.config: Unable decode given docker config: unexpected end of JSON input"},
