@@ -30,6 +30,7 @@
 //	agent/e2e/pushimage          T  pushes it, for the demo
 //	agent/e2e/bench              T  measures what Berth costs beside a bare containerd client
 //	agent/engine                 C  one goroutine per task; carries out work; restores
+//	agent/firelens               W  configurations of log routers, as text
 //	agent/health                 W  parts report; one verdict for systemd, the CLI and TCS
 //	agent/hostapi                A  unix-socket API and its client; the introspection API
 //	agent/hostapi/hostapitest    T  a host API that answers from memory
@@ -58,6 +59,7 @@
 //	runtime/ctrd/ocifront        W  the front of the OCI runtime: adds secret variables, which it keeps in memory
 //	runtime/fakert               A  a Runtime scripted per container
 //	runtime/logs                 A  the log process, its drivers, and reading logs back
+//	runtime/logs/forwardtest     T  the far end of Fluentd's forward protocol
 //	runtime/network              A  makes a Plan true: namespaces, bridge, veth, nftables
 //	runtime/runtimetest          T  conformance suite for any Runtime
 //	runtime/volumes              A  volumes of tasks: directories, shared ones, EFS, EBS

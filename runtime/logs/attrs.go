@@ -102,7 +102,7 @@ func tagField(field string, c Container) (string, bool) {
 	case ".FullID":
 		return c.ID, true
 	case ".Name", ".FullName":
-		return c.Name, true
+		return c.name(), true
 	case ".ImageID":
 		return short(strings.TrimPrefix(c.ImageID, "sha256:")), true
 	case ".ImageFullID":

@@ -104,6 +104,7 @@ func (c *Client) Open(ctx context.Context, want Container) (container.IO, error)
 	if want.Env, err = chosenEnv(want); err != nil {
 		return container.IO{}, err
 	}
+	want.Options, want.Secrets = concealed(want.Options, want.Secrets)
 	want.SecretNames = slices.Sorted(maps.Keys(want.Secrets))
 	dir := filepath.Join(c.cfg.Dir, want.ID)
 	fresh := !exists(dir)

@@ -167,6 +167,9 @@ func builtin() map[string]Factory {
 			Options: nil,
 			Open:    func(context.Context, DriverConfig) (Driver, error) { return discard{}, nil },
 		},
+		DriverFluentd: fluentdFactory(nil),
+		DriverGELF:    gelfFactory(),
+		DriverSplunk:  Splunk(nil),
 	}
 }
 

@@ -1,6 +1,7 @@
 package logs
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -44,6 +45,9 @@ type Container struct {
 	Name    string `json:"name,omitempty"`
 	Image   string `json:"image,omitempty"`
 	ImageID string `json:"imageId,omitempty"`
+	// RuntimeName is the name that ECS users know the container by on its host, and
+	// that drivers give it; "" is Name.
+	RuntimeName string `json:"runtimeName,omitempty"`
 	// Driver is "json-file" (also when empty) or another that the log process
 	// has; Options are its options as ECS gives them.
 	Driver  string            `json:"driver,omitempty"`
@@ -69,6 +73,9 @@ func (c Container) driver() string {
 	}
 	return c.Driver
 }
+
+// name is what drivers call the container.
+func (c Container) name() string { return cmp.Or(c.RuntimeName, c.Name) }
 
 // streams are the names of the output FIFOs the container has. Without a
 // driver that wants lines there are none, unless a terminal needs its far end
