@@ -28,6 +28,9 @@ type Addresses struct {
 // agent never reports such a container at all, and its task hangs in PENDING; a
 // task that is seen with a hundred of its ports is the better half.)
 func submission(cluster string, c *task.Change, which Addresses) (r *ecs.SubmitTaskStateChangeRequest, cut int) {
+	if c.Attached != nil {
+		return &ecs.SubmitTaskStateChangeRequest{Cluster: cluster, Task: c.TaskARN, Attachments: attachments(c.Attached)}, 0
+	}
 	r = &ecs.SubmitTaskStateChangeRequest{
 		Cluster: cluster, Task: c.TaskARN, Status: string(c.Status), Reason: ecs.Cut(c.Reason, maxReason),
 		PullStartedAt: ecs.At(c.PullStartedAt), PullStoppedAt: ecs.At(c.PullStoppedAt),
@@ -48,7 +51,17 @@ func submission(cluster string, c *task.Change, which Addresses) (r *ecs.SubmitT
 			NetworkBindings: bindings,
 		})
 	}
+	for _, a := range c.ManagedAgents {
+		r.ManagedAgents = append(r.ManagedAgents, ecs.ManagedAgentStateChange{
+			ContainerName: a.Container, ManagedAgentName: a.Name, Status: string(a.Status), Reason: ecs.Cut(a.Reason, maxReason),
+		})
+	}
 	return r, cut
+}
+
+// attachments is an attachment as it is reported; nothing but ATTACHED ever is.
+func attachments(a *task.Attached) []ecs.AttachmentStateChange {
+	return []ecs.AttachmentStateChange{{AttachmentARN: a.ARN, Status: ecs.AttachmentAttached}}
 }
 
 func networkBindings(bindings []task.Binding, which Addresses) []ecs.NetworkBinding {

@@ -130,7 +130,7 @@ func (o *outbox) Heads() ([]task.Entry, error) {
 	}
 	var heads []task.Entry
 	for _, e := range o.entries {
-		if !slices.ContainsFunc(heads, func(h task.Entry) bool { return h.Change.TaskARN == e.Change.TaskARN }) {
+		if !slices.ContainsFunc(heads, func(h task.Entry) bool { return h.Change.Subject() == e.Change.Subject() }) {
 			heads = append(heads, e)
 		}
 	}
@@ -167,7 +167,22 @@ type inbox struct {
 }
 
 func (i *inbox) SubmitTaskStateChange(ctx context.Context, r *ecs.SubmitTaskStateChangeRequest) error {
-	what := r.Task + " " + r.Status
+	what := strings.TrimSpace(r.Task + " " + r.Status)
+	for _, a := range r.Attachments {
+		what += " " + a.AttachmentARN + " " + a.Status
+	}
+	return i.take(ctx, what)
+}
+
+func (i *inbox) SubmitAttachmentStateChanges(ctx context.Context, r *ecs.SubmitAttachmentStateChangesRequest) error {
+	what := "host"
+	for _, a := range r.Attachments {
+		what += " " + a.AttachmentARN + " " + a.Status
+	}
+	return i.take(ctx, what)
+}
+
+func (i *inbox) take(ctx context.Context, what string) error {
 	i.mu.Lock()
 	i.attempts++
 	n := i.attempts
@@ -271,6 +286,50 @@ func TestReporterOnALongDay(t *testing.T) {
 			t.Errorf("%d attempts made %d lines", api.attempts, logs.Len())
 		}
 	})
+}
+
+// TestReporterAttachments: the network interface of a task is a change of the
+// task, before its others; a volume is a change of its own. What ECS does not
+// wait for any more is not sent.
+func TestReporterAttachments(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		soon := time.Now().Add(time.Minute)
+		o := newOutbox()
+		for _, c := range []task.Change{
+			{TaskARN: "a", Attached: &task.Attached{ARN: "eni", ExpiresAt: soon}},
+			{TaskARN: "a", Status: task.ReportRunning},
+			{Attached: &task.Attached{ARN: "vol-1", ExpiresAt: soon}},
+			{Attached: &task.Attached{ARN: "vol-2", ExpiresAt: soon}},
+			{Attached: &task.Attached{ARN: "late", ExpiresAt: time.Now()}},
+		} {
+			o.entries = append(o.entries, task.Entry{ID: uint64(len(o.entries) + 1), Change: c})
+		}
+		tries := 0
+		api := &inbox{answer: func(_ int, what string) error {
+			if tries++; what == "host vol-2 ATTACHED" {
+				return &ecs.Error{Type: ecs.ErrTypeServer}
+			}
+			return nil
+		}}
+		reporting(t, o, api, time.Hour)
+		ofTask := slices.DeleteFunc(slices.Clone(api.got), func(g string) bool { return !strings.HasPrefix(g, "a ") })
+		if got := strings.Join(ofTask, ","); got != "a eni ATTACHED,a RUNNING" || len(api.got) != 3 || !slices.Contains(api.got, "host vol-1 ATTACHED") {
+			t.Errorf("sent %q", api.got)
+		}
+		if o.left() != 0 || tries < 5 || tries > 30 {
+			t.Errorf("%d left after %d tries; nothing is tried after its time", o.left(), tries)
+		}
+	})
+}
+
+// TestAttachmentForm: it has exactly these three members (§6.2).
+func TestAttachmentForm(t *testing.T) {
+	r, _ := submission("blue", &task.Change{TaskARN: "arn:task", Attached: &task.Attached{ARN: "arn:eni"}}, Addresses{})
+	got, err := json.Marshal(r)
+	want := `{"cluster":"blue","task":"arn:task","attachments":[{"attachmentArn":"arn:eni","status":"ATTACHED"}]}`
+	if err != nil || string(got) != want {
+		t.Errorf("%s, %v, want %s", got, err, want)
+	}
 }
 
 func TestReporterDropsWhatIsInvalid(t *testing.T) {

@@ -25,6 +25,7 @@ type Outbox interface {
 // Submitter is the part of the ECS API that a Reporter needs.
 type Submitter interface {
 	SubmitTaskStateChange(ctx context.Context, r *ecs.SubmitTaskStateChangeRequest) error
+	SubmitAttachmentStateChanges(ctx context.Context, r *ecs.SubmitAttachmentStateChangesRequest) error
 }
 
 // atOnce is how many changes are submitted at the same time.
@@ -78,7 +79,7 @@ func (r *Reporter) Run(ctx context.Context) error {
 		}
 		trouble.Reset()
 		for _, entry := range heads {
-			arn := entry.Change.TaskARN
+			arn := entry.Change.Subject()
 			if busy[arn] {
 				continue
 			}
@@ -128,6 +129,11 @@ func (r *Reporter) deliver(ctx context.Context, entry task.Entry) {
 // fourth and so on: a day without the service is no day of log lines.
 func (r *Reporter) submit(ctx context.Context, entry task.Entry, ladder *backoff.Ladder, n int) bool {
 	change := &entry.Change
+	if a := change.Attached; a != nil && !time.Now().Before(a.ExpiresAt) {
+		r.log.Warn("attachment is not reported: ECS has stopped waiting for it",
+			zap.String("attachment", a.ARN), zap.String("task", change.TaskARN))
+		return true
+	}
 	request, cut := submission(r.cluster, change, r.addresses)
 	if cut > 0 && n == 1 {
 		r.log.Warn("more ports are published than ECS can be told of",
@@ -138,11 +144,21 @@ func (r *Reporter) submit(ctx context.Context, entry task.Entry, ladder *backoff
 	case <-ctx.Done():
 		return false
 	}
-	err := r.api.SubmitTaskStateChange(ctx, request)
+	var err error
+	if change.TaskARN == "" && change.Attached != nil {
+		err = r.api.SubmitAttachmentStateChanges(ctx, &ecs.SubmitAttachmentStateChangesRequest{
+			Cluster: r.cluster, Attachments: request.Attachments,
+		})
+	} else {
+		err = r.api.SubmitTaskStateChange(ctx, request)
+	}
 	<-r.slots
 	facts := []zap.Field{
 		zap.String("task", change.TaskARN), zap.String("status", string(change.Status)),
 		zap.String("reason", change.Reason), zap.Int("containers", len(change.Containers)),
+	}
+	if a := change.Attached; a != nil {
+		facts = []zap.Field{zap.String("task", change.TaskARN), zap.String("attachment", a.ARN), zap.String("status", ecs.AttachmentAttached)}
 	}
 	switch {
 	case err == nil:

@@ -7,7 +7,7 @@
 //
 //	agent.db
 //	├── meta
-//	│   ├── schema                  "1": which drawing this is, in decimal
+//	│   ├── schema                  "2": which drawing this is, in decimal
 //	│   ├── agent-version           checksum, the agent that wrote last
 //	│   ├── availability-zone       checksum, of the host
 //	│   ├── boot-id                 checksum, of the kernel that the tasks ran under
@@ -17,12 +17,14 @@
 //	│   └── manifest-sequence       checksum, of the last task manifest, in decimal
 //	├── tasks
 //	│   └── <task>                  checksum, record
+//	├── attachments
+//	│   └── <attachment>            checksum, record
 //	└── outbox
 //	    └── <id>                    checksum, {"Task": …, "Change": …}
 //
 // A key of meta that is empty, or for manifest-sequence negative, is absent.
 // <task> is the name under which a task was committed, its ARN. A record is the
-// caller's, and opaque here. <id> is a task.Entry's ID as eight bytes, the
+// caller's, and opaque here. <attachment> is an ARN too. <id> is a task.Entry's ID as eight bytes, the
 // highest first, so that the order of keys is the order in which changes were
 // made; IDs are never used twice, not even after Reset. A checksum is four
 // bytes of CRC-32C over the key and what follows.

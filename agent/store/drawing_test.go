@@ -17,6 +17,9 @@ import (
 func TestDrawing(t *testing.T) {
 	s := openTest(t, filepath.Join(t.TempDir(), "agent.db"))
 	commit(t, s, "arn:task", []byte("{}"), running("arn:task"))
+	if err := s.Attach("arn:attachment", []byte("{}"), "arn:task"); err != nil {
+		t.Fatal(err)
+	}
 	err := s.Update(func(m *Meta) {
 		for key, field := range m.texts() {
 			*field = "value of " + key
@@ -28,6 +31,7 @@ func TestDrawing(t *testing.T) {
 	}
 	placeholders := map[string]string{
 		"tasks/arn:task":                "tasks/<task>",
+		"attachments/arn:attachment":    "attachments/<attachment>",
 		"outbox/" + string(entryKey(1)): "outbox/<id>",
 	}
 	var stored []string

@@ -199,6 +199,7 @@ func findDamaged(db *bbolt.DB) ([]damage, error) {
 				return record(key, value)
 			}),
 			look(tx, bucketTasks, record),
+			look(tx, bucketAttachments, record),
 			look(tx, bucketOutbox, func(key, value []byte) error {
 				_, err := decodeEntry(key, value)
 				return err

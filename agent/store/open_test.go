@@ -250,7 +250,7 @@ func TestMigration(t *testing.T) {
 	failing := append(migrations(), func(tx *bbolt.Tx) error {
 		return errors.Join(tx.DeleteBucket([]byte(bucketTasks)), boom)
 	})
-	if _, err := open(path, lockTimeout, failing); !errors.Is(err, boom) || !strings.Contains(err.Error(), "from schema 1 to 2") {
+	if _, err := open(path, lockTimeout, failing); !errors.Is(err, boom) || !strings.Contains(err.Error(), "from schema 2 to 3") {
 		t.Fatalf("a migration that fails: %v", err)
 	}
 	upgrade := append(migrations(), func(tx *bbolt.Tx) error {
@@ -265,7 +265,7 @@ func TestMigration(t *testing.T) {
 		equal(t, "tasks", tasks(t, s), want)
 		equal(t, "recovered", s.Recovered(), "")
 		err = s.view(func(tx *bbolt.Tx) error {
-			if version, err := schemaOf(tx); version != 2 || err != nil {
+			if version, err := schemaOf(tx); version != 3 || err != nil {
 				t.Errorf("schema = %d, %v", version, err)
 			}
 			if tx.Bucket([]byte("leases")) == nil {
@@ -281,6 +281,22 @@ func TestMigration(t *testing.T) {
 	s := openTest(t, path)
 	equal(t, "tasks", tasks(t, s), map[string]string{})
 	equal(t, "newer files put aside", len(besides(t, path, "newer")), 1)
+}
+
+// TestFirstSchema opens a database of the first agents, which knew no
+// attachments.
+func TestFirstSchema(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "agent.db")
+	want := sample(t, path)
+	update(t, path, func(tx *bbolt.Tx) error {
+		return errors.Join(tx.DeleteBucket([]byte(bucketAttachments)), tx.Bucket([]byte(bucketMeta)).Put([]byte(keySchema), []byte("1")))
+	})
+	s := openTest(t, path)
+	equal(t, "recovered", s.Recovered(), "")
+	equal(t, "tasks", tasks(t, s), want)
+	if err := s.Attach("arn:eni", []byte("{}"), "a"); err != nil {
+		t.Error(err)
+	}
 }
 
 // replace writes a file of the test's own.

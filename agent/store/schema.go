@@ -10,10 +10,11 @@ import (
 
 // The buckets and the key that are needed to know what a database is.
 const (
-	bucketMeta   = "meta"
-	bucketTasks  = "tasks"
-	bucketOutbox = "outbox"
-	keySchema    = "schema"
+	bucketMeta        = "meta"
+	bucketTasks       = "tasks"
+	bucketAttachments = "attachments"
+	bucketOutbox      = "outbox"
+	keySchema         = "schema"
 )
 
 var (
@@ -29,7 +30,7 @@ type migration func(*bbolt.Tx) error
 // schema n+1 out of schema n, and schema 0 is an empty file. To change the
 // drawing, append one; never edit one that was released.
 func migrations() []migration {
-	return []migration{createV1}
+	return []migration{createV1, addAttachmentsV2}
 }
 
 func createV1(tx *bbolt.Tx) error {
@@ -39,6 +40,12 @@ func createV1(tx *bbolt.Tx) error {
 		}
 	}
 	return nil
+}
+
+// addAttachmentsV2 makes room for what ECS attaches to the host.
+func addAttachmentsV2(tx *bbolt.Tx) error {
+	_, err := tx.CreateBucket([]byte(bucketAttachments))
+	return err
 }
 
 // schemaOf reads the schema of the database, 0 when nothing was written yet.
@@ -88,7 +95,7 @@ func migrate(db *bbolt.DB, steps []migration) error {
 
 // complete looks whether the buckets are there that the Store works with.
 func complete(tx *bbolt.Tx) error {
-	for _, name := range []string{bucketMeta, bucketTasks, bucketOutbox} {
+	for _, name := range []string{bucketMeta, bucketTasks, bucketAttachments, bucketOutbox} {
 		if tx.Bucket([]byte(name)) == nil {
 			return fmt.Errorf("%w: it is without bucket %s", errForeign, name)
 		}

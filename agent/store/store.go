@@ -1,7 +1,6 @@
 package store
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -76,14 +75,20 @@ func (s *Store) Recovered() string { return s.recovered }
 // disk. Entries that wait in the outbox outlive their task's record. When it
 // fails (the disk is full), nothing was changed, and it may be tried again.
 func (s *Store) Commit(name string, record []byte, changes ...task.Change) error {
+	return s.keep(bucketTasks, name, record, name, changes)
+}
+
+// keep writes a record, or with nil deletes it, and puts changes into the outbox
+// among those of the subject.
+func (s *Store) keep(bucket, name string, record []byte, subject string, changes []task.Change) error {
 	if name == "" || len(name) > bbolt.MaxKeySize {
-		return fmt.Errorf("cannot store task %.40q: the name has %d bytes", name, len(name))
+		return fmt.Errorf("cannot store %.40q: the name has %d bytes", name, len(name))
 	}
 	bodies := make([][]byte, len(changes))
 	for i, change := range changes {
-		body, err := json.Marshal(waiting{Task: name, Change: change})
+		body, err := json.Marshal(waiting{Task: subject, Change: change})
 		if err != nil {
-			return fmt.Errorf("cannot encode a change of task %s: %w", name, err)
+			return fmt.Errorf("cannot encode a change of %s: %w", subject, err)
 		}
 		bodies[i] = body
 	}
@@ -92,9 +97,9 @@ func (s *Store) Commit(name string, record []byte, changes ...task.Change) error
 	return s.write(request{
 		apply: func(tx *bbolt.Tx) (err error) {
 			if record == nil {
-				err = tx.Bucket([]byte(bucketTasks)).Delete(key)
+				err = tx.Bucket([]byte(bucket)).Delete(key)
 			} else {
-				err = tx.Bucket([]byte(bucketTasks)).Put(key, encode(key, record))
+				err = tx.Bucket([]byte(bucket)).Put(key, encode(key, record))
 			}
 			if err != nil {
 				return err
@@ -104,7 +109,7 @@ func (s *Store) Commit(name string, record []byte, changes ...task.Change) error
 		},
 		after: func() {
 			for _, id := range ids {
-				s.queue.add(name, id)
+				s.queue.add(subject, id)
 			}
 			if len(ids) > 0 {
 				s.signal()
@@ -115,23 +120,9 @@ func (s *Store) Commit(name string, record []byte, changes ...task.Change) error
 
 // Tasks are the records of all tasks by name, without the damaged ones that
 // Recovered named. They are the caller's to keep.
-func (s *Store) Tasks() (map[string][]byte, error) {
-	records := make(map[string][]byte)
-	err := s.view(func(tx *bbolt.Tx) error {
-		return tx.Bucket([]byte(bucketTasks)).ForEach(func(key, value []byte) error {
-			if record, err := decode(key, value); err == nil {
-				records[string(key)] = bytes.Clone(record)
-			}
-			return nil
-		})
-	})
-	if err != nil {
-		return nil, err
-	}
-	return records, nil
-}
+func (s *Store) Tasks() (map[string][]byte, error) { return s.records(bucketTasks) }
 
-// Reset forgets everything: tasks, outbox and Meta. It is for a host that is not
+// Reset forgets everything: tasks, attachments, outbox and Meta. It is for a host that is not
 // the one it was (spec/task-engine.md §9.2).
 func (s *Store) Reset() error {
 	blank := Meta{ManifestSequence: NoManifest}
@@ -139,7 +130,7 @@ func (s *Store) Reset() error {
 		apply: func(tx *bbolt.Tx) error {
 			// IDs go on from where they were: a sender may still hold an old one.
 			last := tx.Bucket([]byte(bucketOutbox)).Sequence()
-			for _, name := range []string{bucketTasks, bucketOutbox} {
+			for _, name := range []string{bucketTasks, bucketAttachments, bucketOutbox} {
 				if err := tx.DeleteBucket([]byte(name)); err != nil {
 					return err
 				}

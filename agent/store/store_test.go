@@ -246,6 +246,52 @@ func TestMeta(t *testing.T) {
 	equal(t, "meta with fields forgotten", reopen(t, s).Meta(), want)
 }
 
+// TestAttachments: they are kept beside tasks, and their news are in line with
+// those of their subject.
+func TestAttachments(t *testing.T) {
+	s := openTest(t, filepath.Join(t.TempDir(), "agent.db"))
+	if err := s.Attach("arn:eni", []byte("waiting"), "a"); err != nil {
+		t.Fatal(err)
+	}
+	if s.Waiting("a") {
+		t.Error("a record alone is no news")
+	}
+	attached := task.Change{TaskARN: "a", Attached: &task.Attached{ARN: "arn:eni"}}
+	if err := s.Attach("arn:eni", []byte("there"), "a", attached); err != nil {
+		t.Fatal(err)
+	}
+	commit(t, s, "a", []byte("{}"), running("a"))
+	for range 2 { // as it is, and over a restart
+		kept, err := s.Attachments()
+		if err != nil {
+			t.Fatal(err)
+		}
+		equal(t, "attachments", string(kept["arn:eni"]), "there")
+		equal(t, "how many", len(kept), 1)
+		entries, err := s.Heads()
+		if err != nil || len(entries) != 1 || entries[0].Change.Attached == nil || entries[0].Change.Attached.ARN != "arn:eni" {
+			t.Errorf("heads %+v, %v", entries, err)
+		}
+		s = reopen(t, s)
+	}
+	if err := s.Attach("arn:eni", nil, "a"); err != nil {
+		t.Fatal(err)
+	}
+	kept, err := s.Attachments()
+	if err != nil || len(kept) != 0 {
+		t.Errorf("after forgetting: %v, %v", kept, err)
+	}
+	if err := s.Attach("", nil, "a"); err == nil {
+		t.Error("an attachment without a name was stored")
+	}
+	if err := errors.Join(s.Attach("arn:eni", []byte("x"), "a"), s.Reset()); err != nil {
+		t.Fatal(err)
+	}
+	if kept, err := s.Attachments(); err != nil || len(kept) != 0 {
+		t.Errorf("after a reset: %v, %v", kept, err)
+	}
+}
+
 func TestReset(t *testing.T) {
 	s := openTest(t, filepath.Join(t.TempDir(), "agent.db"))
 	commit(t, s, "a", []byte("{}"), running("a"), stopped("a"))

@@ -14,8 +14,27 @@ type Change struct {
 	Containers []ContainerChange
 	// ManagedAgents that changed since the last Change.
 	ManagedAgents []ManagedAgentChange `json:",omitempty"`
+	// Attached, if set, makes this the news that an attachment is there, and nothing
+	// else. TaskARN is then empty for one that is not reported with its task.
+	Attached *Attached `json:",omitempty"`
 	// The three times are zero until they are known, and repeated after.
 	PullStartedAt, PullStoppedAt, ExecutionStoppedAt time.Time
+}
+
+// Attached is an attachment that is there. From ExpiresAt on nobody wants to
+// know.
+type Attached struct {
+	ARN       string
+	ExpiresAt time.Time
+}
+
+// Subject is what the change is about; changes of one subject are sent one after
+// the other.
+func (c *Change) Subject() string {
+	if c.TaskARN == "" && c.Attached != nil {
+		return c.Attached.ARN
+	}
+	return c.TaskARN
 }
 
 // ContainerChange is one container's part of a Change.
