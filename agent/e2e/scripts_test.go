@@ -21,6 +21,18 @@ echo $! >"$WORK/agent.pid"
 connected || { tail -50 "$WORK/agent.log" >&2; exit 1; }`,
 		"agent-kill": `kill -KILL $(cat "$WORK/agent.pid"); while kill -0 $(cat "$WORK/agent.pid") 2>/dev/null; do sleep 0.02; done`,
 		"agent-stop": `kill -TERM $(cat "$WORK/agent.pid"); while kill -0 $(cat "$WORK/agent.pid") 2>/dev/null; do sleep 0.02; done`,
+		// standin-start starts what stands in for AWS beside the local cluster, which
+		// knows the keys of the roles, and puts an image into its registry.
+		"standin-start": `cd "$WORK"
+setsid standin serve 127.0.0.1:4590 "$WORK/ca.pem" "$AWS_ACCESS_KEY_ID" "$AWS_SECRET_ACCESS_KEY" http://127.0.0.1:4580/_berth/keys/ \
+  >>"$WORK/standin.log" 2>&1 </dev/null &
+eventually 10s ready get http://127.0.0.1:4590/_standin/ >/dev/null || { cat "$WORK/standin.log" >&2; exit 1; }
+push 127.0.0.1:4591/box:1`,
+		// on-disk TEXT… names the files of the agent and of containerd that hold one of
+		// the texts. File systems in memory are no disk.
+		"on-disk": `for text in "$@"; do
+  find "$WORK/data" "$RUN" "$WORK/agent.log" $CONTAINERD_DIRS -xdev -type f -exec grep -laF -e "$text" {} +
+done; true`,
 		// connected waits until the cluster says that the agent is.
 		"connected": `eventually 30s '^true$' instance .agentConnected >/dev/null`,
 		"instance": `aws ecs describe-container-instances --cluster story --container-instances \

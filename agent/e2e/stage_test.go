@@ -56,14 +56,19 @@ func newStage(e *testscript.Env, binary, containerd string) (*stage, error) {
 	if err != nil {
 		return nil, err
 	}
+	standin, err := exec.LookPath("aws-standin")
+	if err != nil {
+		return nil, err
+	}
 	const endpoint = "http://127.0.0.1:4580"
 	inside := "exec nsenter --net=/run/netns/" + s.name + " -- "
 	for name, command := range map[string]string{
-		"berth":  binary,
-		"aws":    awsCLI + " --endpoint-url " + endpoint,
-		"get":    "curl -sS -f -m 5 --retry 5 --retry-delay 1 --retry-connrefused", // RUNNING is not listening yet
-		"push":   push,
-		"inside": "",
+		"berth":   binary,
+		"aws":     awsCLI + " --endpoint-url " + endpoint,
+		"get":     "curl -sS -f -m 5 --retry 5 --retry-delay 1 --retry-connrefused", // RUNNING is not listening yet
+		"push":    push,
+		"standin": standin,
+		"inside":  "",
 	} {
 		if err := writeScript(filepath.Join(bin, name), `%s%s "$@"`, inside, command); err != nil {
 			return nil, err

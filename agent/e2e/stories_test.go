@@ -19,6 +19,7 @@ func TestMain(m *testing.M) {
 		"push-image":  pushMain,
 		"eventually":  eventuallyMain,
 		"left-behind": leftBehindMain,
+		"aws-standin": standinMain,
 	})
 }
 
@@ -55,6 +56,7 @@ func tell(t *testing.T, files []string) {
 				return err
 			}
 			e.Defer(func() { s.strike(t) })
+			e.Setenv("CONTAINERD_DIRS", strings.Join(daemon.Dirs(), " "))
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){

@@ -11,7 +11,7 @@
 //	GET  /acs/ws      agent communication websocket
 //	GET  /tcs/ws      telemetry websocket
 //	     /v2/         image registry (OCI distribution)
-//	GET  /_berth/…    health, metrics, frames, milestones; POST /_berth/faults
+//	GET  /_berth/…    health, metrics, frames, milestones, keys; POST /_berth/faults
 //
 // Faults are what a test needs to make go wrong; see Faults for all of them:
 //

@@ -125,6 +125,7 @@ func (s *Server) handler() http.Handler {
 	mux.HandleFunc("GET /_berth/metrics", s.serveMetrics)
 	mux.HandleFunc("GET /_berth/frames", s.serveFrames)
 	mux.HandleFunc("GET /_berth/milestones", s.serveMilestones)
+	mux.HandleFunc("GET /_berth/keys/{key}", s.serveKeys)
 	mux.HandleFunc("GET /_berth/faults", s.serveFaults)
 	mux.HandleFunc("POST /_berth/faults", s.serveFaults)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

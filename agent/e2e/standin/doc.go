@@ -11,7 +11,7 @@
 //
 // The program standin serves, and tells the server what to hold:
 //
-//	standin serve ADDRESS CAFILE [KEYS-URL]
+//	standin serve ADDRESS CAFILE ACCESS-KEY SECRET-KEY KEYS-URL
 //	standin parameter REGION NAME VALUE
 //	standin secret REGION NAME VALUE [STAGE [VERSION]]
 //	standin object REGION BUCKET/KEY FILE

@@ -20,7 +20,7 @@ import (
 // do and prints its answer.
 func Main(ctx context.Context, address string, args []string, out io.Writer) error {
 	if len(args) > 0 && args[0] == "serve" {
-		if len(args) < 3 {
+		if len(args) != 6 {
 			return errUsage
 		}
 		return serve(ctx, args[1], args[2], args[3:])
@@ -60,14 +60,14 @@ func Main(ctx context.Context, address string, args []string, out io.Writer) err
 func direct() *http.Client { return &http.Client{Transport: &http.Transport{}, Timeout: time.Minute} }
 
 // serve serves at an address, and at the next port the registry for filling it.
-// The keys URL, if there is one, knows access keys: it is asked with the key behind
-// it. The host's own are in the environment of the stories.
+// keys are the host's own pair, and a URL that knows all others: it is asked with
+// the access key behind it.
 func serve(ctx context.Context, address, caFile string, keys []string) error {
 	s, err := New(Config{Keys: func(ctx context.Context, accessKey string) (Key, bool) {
-		if len(keys) == 0 {
-			return Key{}, false
+		if accessKey == keys[0] {
+			return Key{SecretAccessKey: keys[1], Role: "host"}, true
 		}
-		return askKey(ctx, keys[0]+url.PathEscape(accessKey))
+		return askKey(ctx, keys[2]+url.PathEscape(accessKey))
 	}})
 	if err != nil {
 		return err
