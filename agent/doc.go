@@ -40,6 +40,7 @@
 //	agent/store                  A  bbolt: tasks, outbox, what was learnt at registration
 //	agent/systemd                A  notify and watchdog
 //	agent/task                   W  a task, its containers, facts and work: the pure machine
+//	agent/taskmeta               A  what containers ask at 169.254.170.2: metadata, credentials, statistics
 //	agent/wire/acs               W  messages of the agent communication service
 //	agent/wire/ecs               W  messages of the ECS API
 //	agent/wire/envelope          W  the frame around messages of ACS and TCS

@@ -60,6 +60,7 @@ type agent struct {
 	sessions *sessions
 	started  time.Time
 	capacity engine.Capacity
+	meta     *meta
 }
 
 // Run is the agent, from start to stop. It returns nil when ctx ended it.
@@ -151,7 +152,9 @@ func (a *agent) build(ctx context.Context) ([]part, error) {
 	if err != nil {
 		return nil, err
 	}
+	a.meta = newMeta(a)
 	a.observer = &observer{
+		meta:    a.meta,
 		sampler: measuring.sampler, events: &hostapi.Events{}, cgroup: a.host.cgroups.ContainerPath, netns: a.host.network.NetNS,
 		tracked: map[string]time.Time{}, pulls: map[string]hostapi.PullView{},
 	}
@@ -168,9 +171,15 @@ func (a *agent) build(ctx context.Context) ([]part, error) {
 	a.sweep(ctx)
 	a.sessions = newSessions(a)
 	a.observer.ended = a.sessions.ended
+	memory, err := memoryMiB("/proc/meminfo")
+	if err != nil {
+		return nil, err
+	}
+	a.meta.prepare(measuring.layout, memory)
 	parts := []part{
 		{"the log process's client", a.host.logs.Keep},
 		{"the metrics sampler", measuring.run},
+		{"the task metadata server", a.meta.run},
 		{"the task engine", a.engine.Run},
 		{"the host API", a.serveHost},
 		{"the introspection API", a.serveIntrospection},

@@ -35,6 +35,8 @@ type host struct {
 	cgroups *cgroups.Manager
 	logs    *logs.Client
 	leases  *ipam.Leases
+	// metadata is where 169.254.170.2 leads to.
+	metadata metadataAddress
 	// linkLocal has the addresses from which awsvpc tasks reach the agent.
 	linkLocal *ipam.Leases
 	ports     *ports.Table
@@ -115,7 +117,11 @@ func (h *host) openNetwork(c *config.Config, log *zap.Logger) error {
 	if c.Network.Bridge != "berth0" {
 		table = c.Network.Bridge
 	}
+	if h.metadata, err = openMetadataAddress(c); err != nil {
+		return err
+	}
 	if h.network, err = network.New(network.Config{
+		TMDS: h.metadata.address, TMDSBeside: h.metadata.beside(),
 		Pool: pool, Bridge: c.Network.Bridge, Table: table, BlockIMDS: c.Network.BlockIMDS,
 		NetNSDir: filepath.Join(c.Paths.Run, "netns"), FilesDir: filepath.Join(c.Paths.Run, "net"), Log: log.Named("network"),
 		LocalRoutes: localRoutes(c), BlockTaskIMDS: c.Network.AWSVPCBlockIMDS,
@@ -246,7 +252,7 @@ func (h *host) engineConfig(o *Options, capacity engine.Capacity, log *zap.Logge
 
 // close lets go of everything; the tasks and their network stay.
 func (h *host) close() error {
-	var errs []error
+	errs := []error{h.metadata.close()}
 	if h.ports != nil {
 		errs = append(errs, h.ports.Close())
 	}

@@ -19,6 +19,7 @@ import (
 type measuring struct {
 	sampler *sampler.Sampler
 	host    *cgroup.Host
+	layout  cgroup.Layout
 }
 
 func newMeasuring(log *zap.Logger) (*measuring, error) {
@@ -30,7 +31,7 @@ func newMeasuring(log *zap.Logger) (*measuring, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &measuring{host: host, sampler: sampler.New(sampler.Config{
+	return &measuring{host: host, layout: layout, sampler: sampler.New(sampler.Config{
 		Open: func(path string) (sampler.Source, error) { return cgroup.Open(layout, path) },
 		OpenNetwork: func(path string, links metrics.Links) (sampler.NetworkSource, error) {
 			return netns.Open(path, links)

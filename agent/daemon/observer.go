@@ -22,6 +22,8 @@ type observer struct {
 	// cgroup and netns say where a container is measured.
 	cgroup func(task, id string) string
 	netns  func(id string) string
+	// meta is told of every view of a task.
+	meta *meta
 	// ended is told of every view of a task that has stopped; nil is nobody.
 	ended func(t *engine.Task)
 
@@ -34,6 +36,7 @@ var _ engine.Observer = (*observer)(nil)
 
 // Changed tracks what runs and forgets what does not.
 func (o *observer) Changed(t engine.Task) {
+	o.meta.changed(t)
 	if o.ended != nil && (t.Forgotten || !t.State.StoppedAt.IsZero()) {
 		o.ended(&t)
 	}

@@ -5,6 +5,7 @@ import (
 
 	"github.com/berthd/berth/agent/engine"
 	"github.com/berthd/berth/agent/resources"
+	"github.com/berthd/berth/agent/taskmeta"
 )
 
 var _ engine.Resources = taskResources{}
@@ -30,7 +31,12 @@ func (r taskResources) Provision(ctx context.Context, t engine.Task) (map[string
 // resources builds what tasks need beside their images, network and cgroup.
 func (a *agent) resources() *resources.Resources {
 	c := &a.options.Config
+	var files resources.MetadataFiles
+	if a.meta.files != nil {
+		files = a.meta.files
+	}
 	return resources.New(resources.Config{
+		MetadataFiles: files, MetadataFileName: taskmeta.FileName,
 		Keys: a.aws.roles, Parameters: a.aws.services, Secrets: secretsManager{a.aws.services}, Objects: a.aws.services, Tokens: a.aws.services,
 		Volumes: a.host.volumes, NetNS: a.host.network.NetNS,
 		Region: c.Region, AuthType: c.Image.AuthType, AuthData: c.Image.AuthData, Log: a.log.Named("resources"),

@@ -34,6 +34,7 @@ func (a *agent) serveHost(ctx context.Context) error {
 		Instance: instanceAPI{a}, Tasks: tasksAPI{a.engine}, Executor: execAPI{a.host.runtime},
 		Logs: logsAPI{a.options.Config.Paths}, Stats: statsAPI{a.observer.sampler}, Images: imagesAPI{a.host},
 		Puller: pullAPI{a}, Events: a.observer.events, Settings: a.options.Config.Settings(),
+		Credentials: roleCredentials{a.meta},
 	}, a.log.Named("api"))
 	a.log.Info("ready", zap.Int("tasks", len(a.engine.Tasks())), zap.Duration("after", time.Since(a.started).Round(time.Millisecond)))
 	tell(a.log, systemd.Ready(fmt.Sprintf("%d tasks adopted", len(a.engine.Tasks()))))

@@ -160,6 +160,7 @@ func (s *sessions) describe(ctx context.Context) (control.Host, error) {
 			Secrets: true, EnvironmentFiles: true, RegistryAuth: true,
 			Volumes: true, EFS: volumes.CanMountEFS(), EFSAuth: efsAuth(c),
 			SELinux: c.Capability.SELinux, AppArmor: c.Capability.AppArmor,
+			TaskRoles: c.Capability.TaskIAMRole, TaskRolesHost: c.Capability.TaskIAMRoleHost && !a.host.metadata.beside(),
 		},
 	}
 	if host.Tags, err = s.tags(ctx); err != nil {
@@ -209,6 +210,8 @@ func (s *sessions) communication(id control.Identity, endpoints *control.Endpoin
 		Tasks: a.engine, Sequence: manifests{a.host.store}, Credentials: s.credentials,
 		Conversion: acs.Conversion{
 			Cluster: id.Cluster, LogDrivers: s.logDrivers(), PrivilegedDisabled: a.options.Config.Capability.PrivilegedDisabled,
+			TaskRoles: a.options.Config.Capability.TaskIAMRole, TaskRolesHost: a.options.Config.Capability.TaskIAMRoleHost,
+			Metadata: true, MetadataHost: a.host.metadata.forHostMode(),
 		},
 		Heartbeat: t.Heartbeat, Inactive: t.Drop, Connected: s.connected(s.acs, "ACS"), Log: s.log.Named("acs"),
 	})

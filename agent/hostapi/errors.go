@@ -18,7 +18,7 @@ const (
 	CodeNotProvided = "NotProvided" // this agent cannot do that at all
 	CodeInternal    = "Internal"
 	CodeUnreachable = "Unreachable" // made by the client: nobody listens at the socket
-	CodeForbidden   = "Forbidden"   // made by the client: the socket may not be opened
+	CodeForbidden   = "Forbidden"   // the socket may not be opened, or not for that
 )
 
 // Error is a failure as the API tells it. The client returns it, so callers can use errors.As and look at Code.
@@ -84,6 +84,8 @@ func (e *Error) status() int {
 		return http.StatusBadRequest
 	case CodeUnavailable:
 		return http.StatusServiceUnavailable
+	case CodeForbidden:
+		return http.StatusForbidden
 	case CodeNotProvided:
 		return http.StatusNotImplemented
 	default:

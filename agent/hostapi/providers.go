@@ -109,5 +109,7 @@ type Providers struct {
 	Images   Images
 	Puller   Puller
 	Events   *Events
-	Settings []config.Setting
+	// Credentials are served to root alone.
+	Credentials RoleCredentials
+	Settings    []config.Setting
 }

@@ -47,16 +47,33 @@ func (s *Server) credentialsV1(w http.ResponseWriter, r *http.Request) {
 // nobody else. They are never limited in rate: an SDK that is refused them fails
 // its caller.
 func (s *Server) credentials(w http.ResponseWriter, r *http.Request, id, prefix string) {
+	s.serveCredentials(w, r, credentialsRequest{id, prefix, s.entitled})
+}
+
+// ServeRoleCredentials serves a role's keys to one who is known to be root of
+// this host: the log process, which signs with them for the task.
+func (s *Server) ServeRoleCredentials(w http.ResponseWriter, r *http.Request, id string) {
+	root := func(*http.Request, credentials.Set) bool { return true }
+	s.serveCredentials(w, r, credentialsRequest{id, "CredentialsV2Request: ", root})
+}
+
+// credentialsRequest is for the keys of an id; messages begin with prefix.
+type credentialsRequest struct {
+	id, prefix string
+	entitled   func(r *http.Request, set credentials.Set) bool
+}
+
+func (s *Server) serveCredentials(w http.ResponseWriter, r *http.Request, q credentialsRequest) {
 	refuse := func(status int, code, message string) {
-		writeJSON(w, status, credentialsError{Code: code, Message: prefix + message, HTTPErrorCode: status})
+		writeJSON(w, status, credentialsError{Code: code, Message: q.prefix + message, HTTPErrorCode: status})
 		s.audit(r, status, "", "")
 	}
-	if id == "" {
+	if q.id == "" {
 		refuse(http.StatusBadRequest, "NoIdInRequest", "No Credential ID in the request")
 		return
 	}
-	set, state := s.cfg.Credentials.Get(id)
-	if state != credentials.Unknown && !s.entitled(r, set) {
+	set, state := s.cfg.Credentials.Get(q.id)
+	if state != credentials.Unknown && !q.entitled(r, set) {
 		state = credentials.Unknown
 	}
 	switch state {
@@ -95,8 +112,10 @@ func (s *Server) entitled(r *http.Request, set credentials.Set) bool {
 // failed nothing is known of the role, and the line ends early.
 func (s *Server) audit(r *http.Request, status int, arn, event string) {
 	path := r.URL.Path
-	if strings.HasPrefix(path, "/v2/credentials") {
-		path = "/v2/credentials"
+	for _, whole := range []string{"/v1/credentials", "/v2/credentials"} { // Never the id.
+		if strings.HasPrefix(path, whole) {
+			path = whole
+		}
 	}
 	if arn == "" {
 		arn = "-"

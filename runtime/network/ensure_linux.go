@@ -227,7 +227,7 @@ func (n *Network) address(bridge *netlink.Bridge) error {
 	if gw6.IsValid() && ipv6Works() {
 		want[netip.PrefixFrom(gw6, n.cfg.Pool.IPv6.Bits())] = true
 	}
-	if n.cfg.TMDS.IsValid() {
+	if n.cfg.TMDS.IsValid() && !n.cfg.TMDSBeside {
 		want[netip.PrefixFrom(metadataAddress(), 32)] = true
 	}
 	have, err := n.nl.AddrList(bridge, netlink.FAMILY_ALL)

@@ -55,6 +55,8 @@ type Config struct {
 	// TMDS is where the agent serves task metadata and credentials; 169.254.170.2:80 leads there from the bridge and from
 	// the host. The zero value makes no such rule. The address is IPv4: a loopback one, or 169.254.170.2 itself.
 	TMDS netip.AddrPort
+	// TMDSBeside leaves 169.254.170.2 of the host's own sockets to another agent: TMDS serves the bridge's containers alone.
+	TMDSBeside bool
 	// ResolvConf is the host's resolver configuration, /etc/resolv.conf by default. HostsFile is /etc/hosts.
 	ResolvConf, HostsFile string
 	// FallbackDNS are used by containers if every nameserver of the host is on its loopback interface and

@@ -72,7 +72,9 @@ func (b batch) translate(t *nftables.Table) {
 		toTMDS := slices.Concat(daddr(metadataAddress()), metadataPort(), dnatTo(tmds))
 		b.rule(pre, iifname(b.cfg.Bridge), toTMDS)
 		b.rule(pre, iifname(b.cfg.sideBridge()), toTMDS)
-		b.rule(out, toTMDS)
+		if !b.cfg.TMDSBeside {
+			b.rule(out, toTMDS)
+		}
 	}
 	b.rule(pre, family(unix.NFPROTO_IPV4), localDestination(), dnatBy(b.sets.publish4, unix.NFPROTO_IPV4))
 	b.rule(pre, family(unix.NFPROTO_IPV6), localDestination(), dnatBy(b.sets.publish6, unix.NFPROTO_IPV6))
@@ -103,6 +105,10 @@ func (b batch) filter(t *nftables.Table) {
 	loopback := netip.PrefixFrom(netip.AddrFrom4([4]byte{127}), 8)
 	b.rule(in, iifname(b.cfg.Bridge), daddrIn(loopback), untranslated(), drop())
 	b.rule(in, iifname(b.cfg.sideBridge()), daddrIn(loopback), untranslated(), drop())
+	if tmds := b.cfg.TMDS; tmds.IsValid() {
+		// A host address may not be forged by a process of the host either: it tells who asks for credentials.
+		b.rule(in, iifname("lo"), daddr(tmds.Addr()), tcpPort(tmds.Port()), foreignSource(), drop())
+	}
 	b.rule(in, notIifname(b.cfg.Bridge), notIifname(b.cfg.sideBridge()), notIifname("lo"), daddr(metadataAddress()), drop())
 	b.rule(forward, notIifname(b.cfg.Bridge), oifname(b.cfg.Bridge), newFlow(), untranslated(), drop())
 	b.guardSide(forward)
@@ -214,10 +220,14 @@ func family(nfproto byte) []expr.Any {
 }
 
 // metadataPort is the one of the task metadata endpoint, tcp 80.
-func metadataPort() []expr.Any {
-	return append(meta(expr.MetaKeyL4PROTO, expr.CmpOpEq, []byte{unix.IPPROTO_TCP}),
-		&expr.Payload{Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2, DestRegister: reg},
-		compare(expr.CmpOpEq, binaryutil.BigEndian.PutUint16(80)))
+func metadataPort() []expr.Any { return tcpPort(80) }
+
+// foreignSource matches packets from addresses that are not the host's.
+func foreignSource() []expr.Any {
+	return []expr.Any{
+		&expr.Fib{Register: reg, FlagSADDR: true, ResultADDRTYPE: true},
+		compare(expr.CmpOpNeq, binaryutil.NativeEndian.PutUint32(unix.RTN_LOCAL)),
+	}
 }
 
 func etherType(t uint16) []expr.Any {
