@@ -2,9 +2,7 @@ package ctrd
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	iofs "io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -209,40 +207,10 @@ func (r *Runtime) prepareMounts(ctx context.Context, spec container.Spec, root [
 			}
 		}
 		if m.CopyUp {
-			if err := copyUp(ctx, root, m); err != nil {
+			if err := r.copyUp(ctx, root, m); err != nil {
 				return err
 			}
 		}
-	}
-	return nil
-}
-
-// copyUp fills an empty volume with what the image has at its place, as Docker
-// does.
-func copyUp(ctx context.Context, root []mount.Mount, m container.Mount) error {
-	entries, err := os.ReadDir(m.Source)
-	if err != nil {
-		return fmt.Errorf("cannot read volume %s: %w", m.Source, err)
-	}
-	if len(entries) > 0 {
-		return nil
-	}
-	err = mount.WithReadonlyTempMount(ctx, root, func(dir string) error {
-		from, err := inside(dir, m.Destination)
-		if err != nil {
-			return err
-		}
-		st, err := os.Lstat(from)
-		if errors.Is(err, iofs.ErrNotExist) {
-			return nil
-		}
-		if err != nil || !st.IsDir() {
-			return err
-		}
-		return fs.CopyDir(m.Source, from)
-	})
-	if err != nil {
-		return fmt.Errorf("cannot fill volume at %s from the image: %w", m.Destination, err)
 	}
 	return nil
 }

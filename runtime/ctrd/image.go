@@ -265,7 +265,7 @@ func (r *Runtime) names(ctx context.Context, info imageInfo, mounts []mount.Moun
 	if ok {
 		return a, nil
 	}
-	err := mount.WithReadonlyTempMount(ctx, mounts, func(root string) error {
+	err := r.withImage(mounts, func(root string) error {
 		var err error
 		a, err = readAccounts(root)
 		return err
@@ -429,6 +429,9 @@ func (r *Runtime) Sweep(ctx context.Context) (removed []string, err error) {
 	})
 	if err != nil {
 		return nil, r.fail(ctx, container.KindRemove, "list snapshots", err)
+	}
+	if err := r.sweepRoots(); err != nil {
+		return nil, r.fail(ctx, container.KindRemove, "sweep root file systems", err)
 	}
 	if err := r.sweepSecrets(kept); err != nil {
 		return nil, r.fail(ctx, container.KindRemove, "sweep secret variables", err)
