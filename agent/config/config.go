@@ -25,6 +25,9 @@ const (
 	DefaultAuditLog = "/var/log/ecs/audit.log"
 	// DefaultEBSDir is where EBS volumes of tasks are mounted, as beside the ECS agent.
 	DefaultEBSDir = "/mnt/ecs/ebs"
+	// DefaultExecDir and DefaultExecLogs are the ECS agent's own.
+	DefaultExecDir  = "/var/lib/ecs/deps/execute-command"
+	DefaultExecLogs = "/var/log/ecs/exec"
 	// DefaultContainerdAddress is the containerd socket.
 	DefaultContainerdAddress = "/run/containerd/containerd.sock"
 	// DefaultContainerdNamespace is the containerd namespace all our objects live in.
@@ -172,6 +175,8 @@ type Paths struct {
 	Updates   string // where updates are downloaded to
 	AuditLog  string // credentials audit log; empty if disabled
 	EBS       string // where EBS volumes of tasks are mounted
+	Exec      string // what the agent of ECS Exec is made of: bin, config and certs
+	ExecLogs  string // where it logs, a directory for each task
 }
 
 // Containerd says which containerd and where in it.

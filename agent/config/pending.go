@@ -14,7 +14,6 @@ func pendings() map[string]pending {
 		images  = "this version does not clean up images"
 		awsvpc  = "this version has no awsvpc network mode"
 		updates = "updates of Berth come with its package"
-		health  = "this version runs no container health checks"
 		poll    = "Berth reads every container each second, and that costs little"
 	)
 	return map[string]pending{
@@ -22,7 +21,6 @@ func pendings() map[string]pending {
 		"ECS_WARM_POOLS_CHECK":              {"this version registers at once, in a warm pool too", "false"},
 		"ECS_UPDATES_ENABLED":               {updates, "false"},
 		"ECS_UPDATE_DOWNLOAD_DIR":           {updates, ""},
-		"ECS_DISABLE_DOCKER_HEALTH_CHECK":   {health, "true"},
 		"ECS_CHECKPOINT":                    {"Berth always keeps its state", "true"},
 
 		"ECS_DISABLE_IMAGE_CLEANUP":              {images, "true"},

@@ -82,6 +82,8 @@ func berthRows() []row {
 		field[string]{env: "BERTH_BRIDGE_SUBNET_IPV6", kind: texts(), bound: subnet(false), fatal: true, at: func(c *Config) *string { return &c.Network.SubnetIPv6 }}.row(),
 		field[bool]{env: "BERTH_BLOCK_IMDS", kind: booleans(), at: func(c *Config) *bool { return &c.Network.BlockIMDS }}.row(),
 		field[string]{env: "BERTH_EBS_DIR", kind: texts(), bound: absolute, at: func(c *Config) *string { return &c.Paths.EBS }}.row(),
+		field[string]{env: "BERTH_EXECUTE_COMMAND_DIR", kind: texts(), bound: absolute, at: func(c *Config) *string { return &c.Paths.Exec }}.row(),
+		field[string]{env: "BERTH_EXECUTE_COMMAND_LOG_DIR", kind: texts(), bound: absolute, at: func(c *Config) *string { return &c.Paths.ExecLogs }}.row(),
 		field[string]{env: "BERTH_RUN_DIR", kind: texts(), bound: absolute, at: func(c *Config) *string { return &c.Paths.Run }}.row(),
 		field[string]{env: "BERTH_SOCKET", kind: texts(), bound: absolute, at: func(c *Config) *string { return &c.Paths.Socket }}.row(),
 		field[string]{env: "BERTH_LOG_SOCKET", kind: texts(), bound: absolute, at: func(c *Config) *string { return &c.Paths.LogSocket }}.row(),

@@ -237,6 +237,7 @@ func (h *host) knock(ctx context.Context, patience time.Duration) error {
 func (h *host) engineConfig(o *Options, capacity engine.Capacity, log *zap.Logger) engine.Config {
 	c := &o.Config
 	return engine.Config{
+		Agents:  execAgentOf(c),
 		Runtime: h.runtime, Network: hostNetwork{h.network, log.Named("network")}, Cgroups: hostCgroups{h.cgroups},
 		Logs: hostLogs{h.logs}, Store: h.store, Addresses: h.leases, LinkLocal: h.linkLocal, Ports: h.ports, Log: log.Named("engine"),
 		Capacity:       capacity,

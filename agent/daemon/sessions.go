@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -32,6 +33,9 @@ const ecsVersion = "1.105.1"
 // retryJoin is how long a host that could not join waits before it tries again.
 // Its tasks run meanwhile.
 const retryJoin = 15 * time.Second
+
+// errNoTelemetry is why there is no line for it.
+var errNoTelemetry = errors.New("telemetry is switched off (ECS_DISABLE_METRICS, ECS_DISABLE_DOCKER_HEALTH_CHECK)")
 
 // sessions is the line to ECS: registration, reports, ACS and TCS.
 type sessions struct {
@@ -87,7 +91,12 @@ func (s *sessions) run(ctx context.Context) error {
 		control.NewReporter(identity.Cluster, s.agent.host.store, s.api,
 			control.Addresses{WithoutIPv6: c.Network.ExcludeIPv6Bindings && c.IPCompatibility != "ipv6", WithoutIPv4: c.IPCompatibility == "ipv6"}, s.log),
 		s.communication(identity, endpoints, telemetryClient),
-		telemetryClient,
+	}
+	if c.Metrics.Disabled && c.Task.DisableHealthChecks {
+		s.tcs.Connected(false, errNoTelemetry)
+		s.tcs.Close()
+	} else {
+		parts = append(parts, telemetryClient)
 	}
 	return control.Run(ctx, parts...)
 }
@@ -156,7 +165,9 @@ func (s *sessions) describe(ctx context.Context) (control.Host, error) {
 		CustomAttributes: c.Instance.Attributes,
 		Features: control.Features{
 			LogDrivers: s.logDrivers(), Privileged: !c.Capability.PrivilegedDisabled, TaskLimits: c.Cgroup.TaskLimits,
-			ContainerOrdering: true, RestartPolicy: true, PortRanges: true, External: c.External,
+			ContainerOrdering: true, RestartPolicy: true, SharedNamespaces: true,
+			HealthChecks: !c.Task.DisableHealthChecks, ExecuteCommand: len(execAgentOf(c).available()) > 0,
+			PortRanges: true, External: c.External,
 			Secrets: true, EnvironmentFiles: true, RegistryAuth: true,
 			Volumes: true, EFS: volumes.CanMountEFS(), EFSAuth: efsAuth(c),
 			SELinux: c.Capability.SELinux, AppArmor: c.Capability.AppArmor,
@@ -210,7 +221,8 @@ func (s *sessions) communication(id control.Identity, endpoints *control.Endpoin
 		Tasks: a.engine, Sequence: manifests{a.host.store}, Credentials: s.credentials,
 		Conversion: acs.Conversion{
 			Cluster: id.Cluster, LogDrivers: s.logDrivers(), PrivilegedDisabled: a.options.Config.Capability.PrivilegedDisabled,
-			TaskRoles: a.options.Config.Capability.TaskIAMRole, TaskRolesHost: a.options.Config.Capability.TaskIAMRoleHost,
+			ManagedAgents: execAgentOf(&a.options.Config).available(),
+			TaskRoles:     a.options.Config.Capability.TaskIAMRole, TaskRolesHost: a.options.Config.Capability.TaskIAMRoleHost,
 			Metadata: true, MetadataHost: a.host.metadata.forHostMode(),
 		},
 		Heartbeat: t.Heartbeat, Inactive: t.Drop, Connected: s.connected(s.acs, "ACS"), Log: s.log.Named("acs"),
@@ -223,6 +235,7 @@ func (s *sessions) telemetry(id control.Identity, endpoints *control.Endpoints) 
 	c := tcs.Config{
 		Cluster: id.Cluster, ContainerInstanceARN: id.ContainerInstanceARN, AgentVersion: ecsVersion, AgentHash: a.hash(),
 		Endpoint: endpoints.TCS, SignUpgrade: s.signer.SignUpgrade, SignFrame: s.signer.SignFrame, Proxy: s.proxy, Roots: a.aws.roots,
+		Health: func() []tcs.TaskHealth { return judged(a.engine.Tasks()) },
 		Status: a.board.Instance, Connected: s.connected(s.tcs, "TCS"), Log: s.log.Named("tcs"),
 	}
 	if !a.options.Config.Metrics.Disabled {
