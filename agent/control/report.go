@@ -56,11 +56,6 @@ func submission(cluster string, c *task.Change, which Addresses) (r *ecs.SubmitT
 			ContainerName: a.Container, ManagedAgentName: a.Name, Status: string(a.Status), Reason: ecs.Cut(a.Reason, maxReason),
 		})
 	}
-	for _, a := range c.ManagedAgents {
-		r.ManagedAgents = append(r.ManagedAgents, ecs.ManagedAgentStateChange{
-			ContainerName: a.Container, ManagedAgentName: a.Name, Status: string(a.Status), Reason: ecs.Cut(a.Reason, maxReason),
-		})
-	}
 	return r, cut
 }
 
