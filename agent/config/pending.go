@@ -43,6 +43,5 @@ func pendings() map[string]pending {
 		"ECS_POLLING_METRICS_WAIT_DURATION": {poll, ""},
 
 		"ECS_ENABLE_AWSLOGS_EXECUTIONROLE_OVERRIDE": {"this version has no awslogs driver", "false"},
-		"ECS_ENABLE_FIRELENS_ASYNC":                 {"this version has no FireLens", ""},
 	}
 }

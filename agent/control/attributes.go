@@ -43,6 +43,9 @@ type Features struct {
 	// Volumes of the local driver are made; EFS is mounted, EFSAuth with encryption
 	// and roles too; EBS volumes are formatted and mounted.
 	Volumes, EFS, EFSAuth, EBS bool
+	// Firelens: log routers are configured, of both types and with files of their
+	// own, and containers log to them.
+	Firelens bool
 	// SELinux and AppArmor options are honoured.
 	SELinux, AppArmor bool
 	// External is ECS Anywhere.
@@ -110,6 +113,12 @@ func capabilities() []advertised {
 		{capability + "efsAuth", func(f Features) bool { return f.EFS && f.EFSAuth }},
 		{capability + "storage.ebs-task-volume-attach", func(f Features) bool { return f.EBS && !f.External }},
 		{capability + "storage.ebsta-non-root-user", func(f Features) bool { return f.EBS && !f.External }},
+		{capability + "firelens.fluentd", func(f Features) bool { return f.Firelens }},
+		{capability + "firelens.fluentbit", func(f Features) bool { return f.Firelens }},
+		{capability + "firelens.non-root-user", func(f Features) bool { return f.Firelens }},
+		{capability + "firelens.options.config.file", func(f Features) bool { return f.Firelens }},
+		{capability + "firelens.options.config.s3", func(f Features) bool { return f.Firelens }},
+		{capability + "logging-driver.awsfirelens.log-driver-buffer-limit", func(f Features) bool { return f.Firelens }},
 		{capability + "external", func(f Features) bool { return f.External }},
 	}
 }

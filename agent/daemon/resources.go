@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"path/filepath"
 
 	"github.com/berthd/berth/agent/engine"
 	"github.com/berthd/berth/agent/resources"
@@ -39,6 +40,9 @@ func (a *agent) resources() *resources.Resources {
 		MetadataFiles: files, MetadataFileName: taskmeta.FileName,
 		Keys: a.aws.roles, Parameters: a.aws.services, Secrets: secretsManager{a.aws.services}, Objects: a.aws.services, Tokens: a.aws.services,
 		Volumes: a.host.volumes, NetNS: a.host.network.NetNS,
+		Firelens: resources.Firelens{
+			Dir: filepath.Join(c.Paths.Data, "firelens"), Cluster: c.Cluster, InstanceID: a.identity.EC2InstanceID, Async: c.Capability.FirelensAsync,
+		},
 		Region: c.Region, AuthType: c.Image.AuthType, AuthData: c.Image.AuthData, Log: a.log.Named("resources"),
 	})
 }

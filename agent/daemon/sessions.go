@@ -20,6 +20,7 @@ import (
 	"github.com/berthd/berth/agent/control/tcs"
 	"github.com/berthd/berth/agent/credentials"
 	"github.com/berthd/berth/agent/engine"
+	"github.com/berthd/berth/agent/firelens"
 	"github.com/berthd/berth/agent/store"
 	"github.com/berthd/berth/agent/systemd"
 	"github.com/berthd/berth/runtime/volumes"
@@ -168,7 +169,7 @@ func (s *sessions) describe(ctx context.Context) (control.Host, error) {
 			ContainerOrdering: true, RestartPolicy: true, SharedNamespaces: true,
 			HealthChecks: !c.Task.DisableHealthChecks, ExecuteCommand: len(execAgentOf(c).available()) > 0,
 			PortRanges: true, External: c.External,
-			Secrets: true, EnvironmentFiles: true, RegistryAuth: true,
+			Secrets: true, EnvironmentFiles: true, RegistryAuth: true, Firelens: true,
 			Volumes: true, EFS: volumes.CanMountEFS(), EFSAuth: efsAuth(c),
 			SELinux: c.Capability.SELinux, AppArmor: c.Capability.AppArmor,
 			TaskRoles: c.Capability.TaskIAMRole, TaskRolesHost: c.Capability.TaskIAMRoleHost && !a.host.metadata.beside(),
@@ -203,14 +204,17 @@ func (s *sessions) tags(ctx context.Context) (map[string]string, error) {
 	return tags, nil
 }
 
-// logDrivers are the drivers that are both there and allowed.
+// logDrivers are the drivers that are both there and allowed; FireLens always is
+// (spec/control-plane.md §2.1).
 func (s *sessions) logDrivers() []string {
 	configured := s.agent.options.Config.Capability.LoggingDrivers
-	return slices.DeleteFunc(builtLogDrivers(), func(d string) bool { return !slices.Contains(configured, d) })
+	return slices.DeleteFunc(builtLogDrivers(), func(d string) bool { return d != firelens.LogDriver && !slices.Contains(configured, d) })
 }
 
 // builtLogDrivers are the drivers that this version has.
-func builtLogDrivers() []string { return []string{"json-file", "none"} }
+func builtLogDrivers() []string {
+	return []string{"json-file", "fluentd", "gelf", "splunk", firelens.LogDriver, "none"}
+}
 
 // communication is the ACS session.
 func (s *sessions) communication(id control.Identity, endpoints *control.Endpoints, t *tcs.Client) *acs.Client {

@@ -3,6 +3,7 @@ package firelens
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,7 +25,7 @@ const Port = 24224
 
 // The options of firelensConfiguration.
 const (
-	optMetadata  = "enable-ecs-log-metadata"
+	OptMetadata  = "enable-ecs-log-metadata"
 	optFileType  = "config-file-type"
 	optFileValue = "config-file-value"
 )
@@ -42,7 +43,7 @@ type Options struct {
 // that is neither true nor false leaves it on, for a typing error should not cost
 // the records their origin; the ECS agent takes it for false.
 func ParseOptions(f *task.Firelens) (Options, error) {
-	on, err := strconv.ParseBool(f.Options[optMetadata])
+	on, err := strconv.ParseBool(f.Options[OptMetadata])
 	o := Options{Metadata: on || err != nil}
 	kind, value := f.Options[optFileType], f.Options[optFileValue]
 	switch {
@@ -109,8 +110,13 @@ func Tag(d *task.Definition, container string) string { return container + "-fir
 func Variable(option string, index int) string { return option + "_" + strconv.Itoa(index) }
 
 // Delivery are the options of awsfirelens that say how lines reach the router,
-// and are none of its output.
-func Delivery() []string { return []string{"log-driver-buffer-limit", "mode", "max-buffer-size"} }
+// and are none of its output, with the names that the driver fluentd has for
+// them. The map is the caller's.
+func Delivery() map[string]string {
+	return map[string]string{
+		"log-driver-buffer-limit": "fluentd-buffer-limit", "mode": "mode", "max-buffer-size": "max-buffer-size",
+	}
+}
 
 // Config is the text of the router's configuration.
 func (r Router) Config() (string, error) {
@@ -184,13 +190,14 @@ func (r Router) sources(kind string) ([]source, error) {
 	if kind == FluentBit {
 		pluginKey = "Name"
 	}
+	delivery := Delivery()
 	var all []source
 	for i, c := range r.Task.Containers {
 		if c.Log.Driver != LogDriver {
 			continue
 		}
 		s := source{container: c.Name}
-		for _, name := range sorted(c.Log.Options) {
+		for _, name := range slices.Sorted(maps.Keys(c.Log.Options)) {
 			value := c.Log.Options[name]
 			if strings.ContainsAny(name+value, "\r\n") {
 				return nil, fmt.Errorf("unable to apply log options of container %s to firelens config: option %q holds a line break", c.Name, name)
@@ -202,7 +209,7 @@ func (r Router) sources(kind string) ([]source, error) {
 				s.include = value
 			case name == "exclude-pattern":
 				s.exclude = value
-			case !slices.Contains(Delivery(), name) && !slices.Contains(r.Secrets[c.Name], name):
+			case delivery[name] == "" && !slices.Contains(r.Secrets[c.Name], name):
 				s.options = append(s.options, field{name, value})
 			}
 		}
@@ -249,14 +256,4 @@ func memory(router *task.Container) int64 {
 		return fallback
 	}
 	return max(limit/2, 1)
-}
-
-// sorted are the names of options in order.
-func sorted(options map[string]string) []string {
-	names := make([]string, 0, len(options))
-	for name := range options {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
 }

@@ -117,7 +117,9 @@ type Config struct {
 	// endpoint, for file servers that are reached through a task's own interface.
 	Volumes Volumes
 	NetNS   func(id string) string
-	Log     *zap.Logger
+	// Firelens is what log routers are told.
+	Firelens Firelens
+	Log      *zap.Logger
 }
 
 // Resources conducts the parts. Its methods may be called at once.
@@ -165,6 +167,9 @@ func (r *Resources) build(c Config) []part {
 	if c.Volumes != nil {
 		r.volumes = &taskVolumes{store: c.Volumes, netns: c.NetNS}
 		all = append(all, r.volumes)
+	}
+	if c.Firelens.Dir != "" {
+		all = append(all, &logRouter{Firelens: c.Firelens, keys: c.Keys, objects: c.Objects, log: c.Log})
 	}
 	return all
 }

@@ -125,6 +125,9 @@ func (b *builder) build(path string) error {
 		}
 		b.definition.Containers = append(b.definition.Containers, converted)
 	}
+	if err := b.routed(path); err != nil {
+		return err
+	}
 	return b.volumesFrom(path)
 }
 
@@ -152,7 +155,7 @@ func (b *builder) container(c *wire.Container, docs documents, path string) (tas
 	}
 	for _, part := range []func(*task.Container, *wire.Container, documents, string) error{
 		b.spec, b.metadata, b.health, b.managedAgents, b.log, b.ports, b.links, b.hosts, b.volumeMounts,
-		b.secrets, b.environmentFiles, b.registry,
+		b.secrets, b.environmentFiles, b.registry, b.firelens,
 	} {
 		if err := part(&out, c, docs, path); err != nil {
 			return task.Container{}, err
@@ -238,8 +241,6 @@ func unsupportedInTask(t *wire.Task, path string) error {
 
 func unsupportedInContainer(c *wire.Container, path string) error {
 	switch {
-	case c.FirelensConfiguration != nil:
-		return &UnsupportedError{path + ".firelensConfiguration", "FireLens"}
 	case len(c.CredentialSpecs) > 0:
 		return &UnsupportedError{path + ".credentialSpecs", "a credential spec"}
 	}

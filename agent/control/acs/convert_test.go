@@ -232,7 +232,6 @@ func TestConvertErrors(t *testing.T) {
 		{one(`"registryAuthentication":{"type":"ecr"}`), "tasks[1].containers[0].registryAuthentication.ecrAuthData: is missing"},
 		{one(`"registryAuthentication":{"type":"asm","asmAuthData":{}}`), "tasks[1].containers[0].registryAuthentication.asmAuthData.credentialsParameter: is missing"},
 		{one(`"registryAuthentication":{"type":"gcr"}`), "tasks[1].containers[0].registryAuthentication.type: registry authentication of type gcr" + unsupported},
-		{one(`"firelensConfiguration":{}`), "tasks[1].containers[0].firelensConfiguration: FireLens" + unsupported},
 		{one(`"managedAgents":[{"name":"ExecuteCommandAgent"}]`), "tasks[1].containers[0].managedAgents[0]: the managed agent ExecuteCommandAgent" + unsupported},
 		{one(`"mountPoints":[{"sourceVolume":"v","containerPath":"/v"}]`), "tasks[1].containers[0].mountPoints[0].sourceVolume: Invalid volume referenced: v"},
 		{one(`"volumesFrom":[{"sourceContainer":"v"}]`), "tasks[1].containers[0].volumesFrom[0].sourceContainer: could not find volume source container with name v"},
