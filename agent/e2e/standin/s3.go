@@ -17,8 +17,10 @@ func (s *Server) PutObject(region, bucket, key string, data []byte) {
 // or in front of the path.
 func bucketAndKey(r *http.Request) (bucket, key string) {
 	path := strings.TrimPrefix(r.URL.Path, "/")
-	if name, rest, ok := strings.Cut(r.Host, ".s3."); ok && strings.Contains(rest, "amazonaws.com") {
-		return name, path
+	for _, service := range []string{".s3.", ".s3-fips."} {
+		if name, rest, ok := strings.Cut(r.Host, service); ok && strings.Contains(rest, "amazonaws.com") {
+			return name, path
+		}
 	}
 	bucket, key, _ = strings.Cut(path, "/")
 	return bucket, key
