@@ -87,7 +87,7 @@ func newStage(e *testscript.Env, binary, containerd string) (*stage, error) {
 		"ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION": "2s",
 		"BERTH_RUN_DIR":                         s.run, "BERTH_CONTAINERD_ADDRESS": containerd, "BERTH_CONTAINERD_NAMESPACE": s.name,
 		"BERTH_SOCKET": filepath.Join(s.run, "berth.sock"), "BERTH_LOG_SOCKET": filepath.Join(s.run, "logs.sock"),
-		"STAGE": s.name,
+		"STAGE": s.name, "ECS_AUDIT_LOGFILE": filepath.Join(s.work, "audit.log"),
 	} {
 		e.Setenv(k, v)
 	}

@@ -118,7 +118,7 @@ func newAgent(dir, disk, berth, endpoint, containerd string) (*agent, error) {
 		"NOTIFY_SOCKET=" + socket, "HOME=" + dir,
 		"AWS_ACCESS_KEY_ID=berth", "AWS_SECRET_ACCESS_KEY=local-secret", "AWS_DEFAULT_REGION=eu-west-1", "AWS_EC2_METADATA_DISABLED=true",
 		"ECS_CLUSTER=" + cluster, "ECS_BACKEND_HOST=" + endpoint, "ECS_DATADIR=" + filepath.Join(disk, "data"),
-		"ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION=2s", "ECS_ENABLE_RUNTIME_STATS=true",
+		"ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION=2s", "ECS_ENABLE_RUNTIME_STATS=true", "ECS_AUDIT_LOGFILE_DISABLED=true",
 		"BERTH_RUN_DIR=" + dir, "BERTH_CONTAINERD_ADDRESS=" + containerd, "BERTH_CONTAINERD_NAMESPACE=berth",
 		"BERTH_SOCKET=" + filepath.Join(dir, "berth.sock"), "BERTH_LOG_SOCKET=" + filepath.Join(dir, "logs.sock"),
 	}}, nil
