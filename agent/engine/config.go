@@ -40,7 +40,7 @@ type Config struct {
 	Capacity Capacity
 	// Machine are the settings of the rules.
 	Machine task.Options
-	// MakeRoom, if set, is asked to free so many bytes where images are kept,
+	// MakeRoom, if set, is asked to have so many bytes free where images are kept,
 	// before one is fetched that would not fit.
 	MakeRoom func(ctx context.Context, bytes int64)
 	// PullPolicy is ECS_IMAGE_PULL_BEHAVIOR; "" is default.
@@ -130,6 +130,9 @@ type Logs interface {
 	Open(ctx context.Context, l LogStream) (container.IO, error)
 	// Close ends the streams once everything in the pipes is written.
 	Close(ctx context.Context, id string) error
+	// Delivered returns once a log service has all that a closed container wrote. It
+	// waits for as long as ctx allows.
+	Delivered(ctx context.Context, id string) error
 	// Remove deletes the pipes and what was logged.
 	Remove(ctx context.Context, id string) error
 }
@@ -144,10 +147,12 @@ type LogStream struct {
 	// Image and ImageID, Labels and Env are what drivers can be asked to add to
 	// lines; secret variables are not among them.
 	Image, ImageID string
-	Labels         map[string]string
-	Env            []string
-	Terminal       bool
-	Stdin          bool
+	// RuntimeName is the name that users know the container by on its host.
+	RuntimeName string
+	Labels      map[string]string
+	Env         []string
+	Terminal    bool
+	Stdin       bool
 }
 
 // Store keeps records and the outbox. Commit is one transaction, and has

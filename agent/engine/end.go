@@ -37,6 +37,7 @@ func (r *runner) signal(ctx context.Context, name string, kill bool, image conta
 	t := r.view.Load()
 	number := syscall.SIGKILL
 	if !kill {
+		r.feedRouter(ctx, name)
 		number = r.stopSignal(ctx, name, image)
 	}
 	id := t.ContainerID(name)

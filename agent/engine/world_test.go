@@ -196,6 +196,8 @@ func (l mortalLogs) Open(ctx context.Context, s LogStream) (container.IO, error)
 
 func (l mortalLogs) Close(ctx context.Context, _ string) error { return l.alive(ctx) }
 
+func (l mortalLogs) Delivered(ctx context.Context, _ string) error { return l.alive(ctx) }
+
 func (l mortalLogs) Remove(ctx context.Context, id string) error {
 	return l.do(ctx, "remove log", func() error { delete(l.w.logs, id); return nil })
 }

@@ -230,6 +230,28 @@ func (c *Client) Close(ctx context.Context, id string) error {
 	return c.release(id)
 }
 
+// Delivered returns once a log service has all that a container wrote that was
+// closed; at once for a container whose lines go to none. It waits until ctx ends.
+func (c *Client) Delivered(ctx context.Context, id string) error {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		list, err := c.Status(ctx)
+		if err != nil {
+			return err
+		}
+		i := slices.IndexFunc(list, func(s Status) bool { return s.ID == id })
+		if i < 0 || !list[i].Open && list[i].Queued == 0 {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("cannot deliver the log of %s, %d bytes wait: %w", id, list[i].Queued, context.Cause(ctx))
+		}
+	}
+}
+
 // Remove deletes a container's pipes and log files. What is absent is no error.
 func (c *Client) Remove(ctx context.Context, id string) error {
 	if err := checkID(id); err != nil {
