@@ -34,6 +34,7 @@
 //	agent/health                 W  parts report; one verdict for systemd, the CLI and TCS
 //	agent/hostapi                A  unix-socket API and its client; the introspection API
 //	agent/hostapi/hostapitest    T  a host API that answers from memory
+//	agent/images                 C  removes images that no task needs, and makes room for a pull
 //	agent/localcluster           A  a one-host ECS: API, ACS, TCS and image registry on loopback
 //	agent/resources              C  what tasks need besides: secrets, environment files, registry credentials, volumes, log routers
 //	agent/shape                  T  prints the figures of `make shape`
@@ -61,6 +62,7 @@
 //	runtime/fakert               A  a Runtime scripted per container
 //	runtime/logs                 A  the log process, its drivers, and reading logs back
 //	runtime/logs/forwardtest     T  the far end of Fluentd's forward protocol
+//	runtime/logs/awslogs         A  the log driver for CloudWatch Logs
 //	runtime/network              A  makes a Plan true: namespaces, bridge, veth, nftables
 //	runtime/runtimetest          T  conformance suite for any Runtime
 //	runtime/volumes              A  volumes of tasks: directories, shared ones, EFS, EBS

@@ -74,6 +74,10 @@ func chooser(options map[string]string, list, regex string) (func(string) bool, 
 	return func(name string) bool { return names[name] || re.MatchString(name) }, nil
 }
 
+// ExpandTag fills in a tag such as "{{.Name}}/{{.ID}}" for drivers in packages of
+// their own. Its errors match ErrOptions.
+func ExpandTag(tag string, c Container) (string, error) { return expandTag(tag, c) }
+
 // expandTag fills in a tag such as "{{.Name}}/{{.ID}}". Docker's field names
 // are known; the rest of its template language is not.
 func expandTag(tag string, c Container) (string, error) {

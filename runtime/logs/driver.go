@@ -167,9 +167,11 @@ func builtin() map[string]Factory {
 			Options: nil,
 			Open:    func(context.Context, DriverConfig) (Driver, error) { return discard{}, nil },
 		},
-		DriverFluentd: fluentdFactory(nil),
-		DriverGELF:    gelfFactory(),
-		DriverSplunk:  Splunk(nil),
+		DriverFluentd:  fluentdFactory(nil),
+		DriverSyslog:   syslogFactory(),
+		DriverJournald: journaldFactory(JournalSocket),
+		DriverGELF:     gelfFactory(),
+		DriverSplunk:   Splunk(nil),
 	}
 }
 
