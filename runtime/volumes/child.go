@@ -117,6 +117,7 @@ func (v *Volumes) output(ctx context.Context, program string, args ...string) (s
 // childError is why a child failed, nil if it did not.
 func childError(ctx context.Context, name, said string, err error) error {
 	words := strings.Join(strings.Fields(said), " ")
+	words = strings.TrimSuffix(words, " dmesg(1) may have more information after failed mount system call.")
 	exit, exited := errors.AsType[*exec.ExitError](err)
 	switch {
 	case err == nil:
