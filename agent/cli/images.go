@@ -21,10 +21,10 @@ func (a *app) images() *cobra.Command {
 				return err
 			}
 			return a.print(append([]hostapi.ImageView{}, images...), func(w io.Writer) error {
-				rows := [][]string{{"IMAGE", "DIGEST", "SIZE", "PULLED", "USED", "CONTAINERS"}}
+				rows := [][]string{{"IMAGE", "DIGEST", "SIZE", "PULLED", "USED", "CONTAINERS", "STAYS"}}
 				for _, i := range images {
 					rows = append(rows, []string{
-						i.Name, shortDigest(i.Digest), units.HumanSize(float64(i.Size)), dash(short(a.now(), i.PulledAt)), dash(short(a.now(), i.LastUsed)), strconv.Itoa(i.InUse),
+						i.Name, shortDigest(i.Digest), units.HumanSize(float64(i.Size)), dash(short(a.now(), i.PulledAt)), dash(short(a.now(), i.LastUsed)), strconv.Itoa(i.InUse), dash(i.Stays),
 					})
 				}
 				return table(w, rows)

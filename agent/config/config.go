@@ -225,6 +225,7 @@ type Image struct {
 	CleanupUntracked    bool
 	UntrackedMinimumAge time.Duration
 	UntrackedPerCycle   int // containers
+	DiskHigh, DiskLow   int // percent in use: above the one images go until the other; a high of 100 is never reached
 }
 
 // Network holds the wires between tasks and the world.

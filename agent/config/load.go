@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -322,6 +323,10 @@ func (l *loader) consequences() {
 		c.Metadata.Introspection = ":51678"
 		l.revise("BERTH_INTROSPECTION_ADDRESS", ":51678", "ECS_ALLOW_OFFHOST_INTROSPECTION_ACCESS")
 	}
+	if c.Image.DiskLow > c.Image.DiskHigh {
+		c.Image.DiskLow = c.Image.DiskHigh
+		l.revise("BERTH_IMAGE_DISK_LOW", strconv.Itoa(c.Image.DiskLow), "BERTH_IMAGE_DISK_HIGH")
+	}
 	if c.Paths.Run != DefaultRunDir {
 		l.follow(&c.Paths.Socket, "BERTH_SOCKET", DefaultSocket)
 		l.follow(&c.Paths.LogSocket, "BERTH_LOG_SOCKET", DefaultLogSocket)
@@ -351,6 +356,7 @@ func defaults() Config {
 		Image: Image{
 			PullBehavior: PullDefault, ManifestTimeout: time.Minute, PullTimeout: 2 * time.Hour, InactivityTimeout: time.Minute,
 			CleanupInterval: 30 * time.Minute, MinimumAge: time.Hour, PerCycle: 5, UntrackedMinimumAge: time.Hour, UntrackedPerCycle: 5,
+			DiskHigh: 85, DiskLow: 75,
 		},
 		Network:  Network{Bridge: "berth0", TaskENI: true, HighDensityENI: true, ExcludeIPv6Bindings: true},
 		Metadata: Metadata{Rate: 40, Burst: 60, Listen: DefaultTaskMetadataAddress, AuditRollover: "size", AuditMaxMB: 5, AuditKeep: 24, Introspection: DefaultIntrospectionAddress},

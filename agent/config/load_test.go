@@ -192,6 +192,10 @@ func TestValues(t *testing.T) {
 		{"ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION", "1s", "1s", false},
 		{"ECS_IMAGE_CLEANUP_INTERVAL", "9m", "30m0s", true},
 		{"ECS_IMAGE_CLEANUP_INTERVAL", "10m", "10m0s", false},
+		{"BERTH_IMAGE_DISK_HIGH", "101", "85", true},
+		{"BERTH_IMAGE_DISK_HIGH", "100", "100", false}, // never
+		{"BERTH_IMAGE_DISK_LOW", "50", "50", false},
+		{"BERTH_IMAGE_DISK_LOW", "99", "85", false}, // not above the high mark
 		{"ECS_NUM_IMAGES_DELETE_PER_CYCLE", "-1", "5", true},
 		{"ECS_POLLING_METRICS_WAIT_DURATION", "1s", "5s", true},
 		{"ECS_POLLING_METRICS_WAIT_DURATION", "1h", "20s", true},
@@ -382,7 +386,7 @@ func TestNotHonouredNamesWhatIsNotBuilt(t *testing.T) {
 			t.Errorf("%s has no reason", s.Name)
 		}
 	}
-	want := []string{"ECS_IMAGE_CLEANUP_INTERVAL=20m0s", "ECS_ENABLE_TASK_ENI=true", "ECS_WARM_POOLS_CHECK=true"}
+	want := []string{"ECS_ENABLE_TASK_ENI=true", "ECS_WARM_POOLS_CHECK=true"}
 	slices.Sort(got)
 	slices.Sort(want)
 	if diff := cmp.Diff(want, got); diff != "" {

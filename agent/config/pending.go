@@ -11,7 +11,6 @@ type pending struct {
 // pendings lists them by name.
 func pendings() map[string]pending {
 	const (
-		images  = "this version does not clean up images"
 		awsvpc  = "this version has no awsvpc network mode"
 		updates = "updates of Berth come with its package"
 		poll    = "Berth reads every container each second, and that costs little"
@@ -22,15 +21,6 @@ func pendings() map[string]pending {
 		"ECS_UPDATES_ENABLED":               {updates, "false"},
 		"ECS_UPDATE_DOWNLOAD_DIR":           {updates, ""},
 		"ECS_CHECKPOINT":                    {"Berth always keeps its state", "true"},
-
-		"ECS_DISABLE_IMAGE_CLEANUP":              {images, "true"},
-		"ECS_IMAGE_CLEANUP_INTERVAL":             {images, ""},
-		"ECS_IMAGE_MINIMUM_CLEANUP_AGE":          {images, ""},
-		"ECS_NUM_IMAGES_DELETE_PER_CYCLE":        {images, ""},
-		"ECS_EXCLUDE_UNTRACKED_IMAGE":            {images, ""},
-		"ECS_ENABLE_UNTRACKED_IMAGE_CLEANUP":     {images, "false"},
-		"NON_ECS_IMAGE_MINIMUM_CLEANUP_AGE":      {images, ""},
-		"NONECS_NUM_CONTAINERS_DELETE_PER_CYCLE": {images, ""},
 
 		"ECS_ENABLE_TASK_ENI":                {awsvpc, "false"},
 		"ECS_ENABLE_HIGH_DENSITY_ENI":        {awsvpc, "false"},

@@ -77,6 +77,8 @@ func berthRows() []row {
 		field[string]{env: "BERTH_CONTAINERD_NAMESPACE", kind: texts(), at: func(c *Config) *string { return &c.Containerd.Namespace }}.row(),
 		field[string]{env: "BERTH_SNAPSHOTTER", kind: texts(), at: func(c *Config) *string { return &c.Containerd.Snapshotter }}.row(),
 		field[string]{env: "BERTH_CGROUP_DRIVER", kind: words[string](false, "auto", "systemd", "cgroupfs"), at: func(c *Config) *string { return &c.Cgroup.Driver }}.row(),
+		field[int]{env: "BERTH_IMAGE_DISK_HIGH", kind: integers(), bound: within(0, 100), at: func(c *Config) *int { return &c.Image.DiskHigh }}.row(),
+		field[int]{env: "BERTH_IMAGE_DISK_LOW", kind: integers(), bound: within(0, 100), at: func(c *Config) *int { return &c.Image.DiskLow }}.row(),
 		field[string]{env: "BERTH_BRIDGE", kind: texts(), bound: interfaceName, at: func(c *Config) *string { return &c.Network.Bridge }}.row(),
 		field[string]{env: "BERTH_BRIDGE_SUBNET", kind: texts(), bound: subnet(true), fatal: true, at: func(c *Config) *string { return &c.Network.Subnet }}.row(),
 		field[string]{env: "BERTH_BRIDGE_SUBNET_IPV6", kind: texts(), bound: subnet(false), fatal: true, at: func(c *Config) *string { return &c.Network.SubnetIPv6 }}.row(),

@@ -18,6 +18,7 @@ import (
 	"github.com/berthd/berth/agent/engine"
 	"github.com/berthd/berth/agent/health"
 	"github.com/berthd/berth/agent/hostapi"
+	"github.com/berthd/berth/agent/images"
 	"github.com/berthd/berth/agent/store"
 	"github.com/berthd/berth/agent/systemd"
 )
@@ -57,6 +58,7 @@ type agent struct {
 	board    *health.Board
 	engine   *engine.Engine
 	observer *observer
+	images   *images.Cleaner
 	sessions *sessions
 	started  time.Time
 	capacity engine.Capacity
@@ -164,6 +166,8 @@ func (a *agent) build(ctx context.Context) ([]part, error) {
 		return nil, err
 	}
 	c.Resources = taskResources{a.resources()}
+	a.images = a.cleaner()
+	c.MakeRoom = a.images.MakeRoom
 	a.engine = engine.New(c)
 	if err := a.engine.Restore(ctx); err != nil {
 		return nil, err
@@ -181,6 +185,7 @@ func (a *agent) build(ctx context.Context) ([]part, error) {
 		{"the metrics sampler", measuring.run},
 		{"the task metadata server", a.meta.run},
 		{"the task engine", a.engine.Run},
+		{"the image clean-up", a.images.Run},
 		{"the host API", a.serveHost},
 		{"the introspection API", a.serveIntrospection},
 		{"the watchdog", a.watchdog},

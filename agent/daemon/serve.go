@@ -32,7 +32,7 @@ func (a *agent) serveHost(ctx context.Context) error {
 	}
 	server := hostapi.NewServer(hostapi.Providers{
 		Instance: instanceAPI{a}, Tasks: tasksAPI{a.engine}, Executor: execAPI{a.host.runtime},
-		Logs: logsAPI{a.options.Config.Paths}, Stats: statsAPI{a.observer.sampler}, Images: imagesAPI{a.host},
+		Logs: logsAPI{a.options.Config.Paths}, Stats: statsAPI{a.observer.sampler}, Images: imagesAPI{a},
 		Puller: pullAPI{a}, Events: a.observer.events, Settings: a.options.Config.Settings(),
 		Credentials: roleCredentials{a.meta},
 	}, a.log.Named("api"))
@@ -195,49 +195,6 @@ func (l logsAPI) Logs(ctx context.Context, r hostapi.LogRequest, emit func(hosta
 		return err
 	}
 }
-
-// imagesAPI lists images.
-type imagesAPI struct{ host *host }
-
-// Images are the images in our containerd namespace.
-func (i imagesAPI) Images(ctx context.Context) ([]hostapi.ImageView, error) {
-	images, err := i.host.runtime.Images(ctx)
-	if err != nil {
-		return nil, err
-	}
-	statuses, err := i.host.runtime.List(ctx)
-	if err != nil {
-		return nil, err
-	}
-	used := map[string]int{}
-	for _, s := range statuses {
-		used[s.Image]++
-	}
-	views := make([]hostapi.ImageView, 0, len(images))
-	for _, image := range images {
-		views = append(views, imageView(image.Image, used[image.Ref]))
-	}
-	return views, nil
-}
-
-func imageView(i container.Image, used int) hostapi.ImageView {
-	return hostapi.ImageView{
-		Name: i.Ref, Digest: i.Digest, Size: i.Size, PulledAt: moment(i.PulledAt), LastUsed: moment(i.UsedAt), InUse: used,
-	}
-}
-
-// pullAPI pulls images for a person.
-type pullAPI struct{ agent *agent }
-
-// Pull pulls an image.
-func (p pullAPI) Pull(ctx context.Context, image string, progress func(hostapi.PullView)) (hostapi.ImageView, error) {
-	got, err := p.agent.host.runtime.Pull(ctx, container.PullRequest{Ref: image, Policy: container.PullAlways},
-		func(pr container.Progress) { progress(pullView(pr)) })
-	return imageView(got, 0), err
-}
-
-// Pulls are the pulls under way.
-func (p pullAPI) Pulls() []hostapi.PullView { return p.agent.observer.Pulls() }
 
 // verdict is the agent's health now.
 func (a *agent) verdict() health.Verdict { return a.board.Verdict(time.Now()) }

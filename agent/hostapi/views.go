@@ -141,6 +141,8 @@ type ImageView struct {
 	PulledAt *time.Time `json:"pulledAt,omitempty"`
 	LastUsed *time.Time `json:"lastUsed,omitempty"`
 	InUse    int        `json:"inUse"` // containers that refer to it
+	// Stays says why the next clean-up does not remove it; "" when it may.
+	Stays string `json:"stays,omitempty"`
 }
 
 // PullView is the state of one pull.

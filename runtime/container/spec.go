@@ -201,8 +201,9 @@ type PullRequest struct {
 	// ResolveTimeout bounds the question which digest Ref has; zero is one
 	// minute.
 	ResolveTimeout time.Duration
-	// MakeRoom, if set, is called before an image is fetched for which the disk
-	// lacks so many bytes. What it could not free refuses the pull.
+	// MakeRoom, if set, is called before an image is fetched for which too little of
+	// the disk is free: so many bytes are to be. If they are not after it, the pull
+	// is refused.
 	MakeRoom func(ctx context.Context, bytes int64)
 }
 
@@ -270,6 +271,18 @@ type ImageRecord struct {
 
 // Tracked says whether it came or was used through Berth.
 func (i *ImageRecord) Tracked() bool { return i.Pulled || !i.UsedAt.IsZero() }
+
+// Stranger is a container beside those of a Runtime, of which it knows only what
+// it must to stay out of the way.
+type Stranger struct {
+	ID string
+	// Image is the reference that it was made from, "" when that is not said.
+	Image   string
+	Running bool
+	// EndedAt is when it ended, or was last changed if it never ran; zero while it
+	// runs.
+	EndedAt time.Time
+}
 
 // Healthcheck is Docker's: Test is ["CMD", …], ["CMD-SHELL", "…"] or ["NONE"].
 type Healthcheck struct {

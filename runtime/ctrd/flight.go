@@ -29,8 +29,10 @@ var errLeft = errors.New("every caller of the pull left")
 // byte came.
 var (
 	errInactive = errors.New("inactivity time exceeded timeout while pulling image")
-	errNotBegun = &container.Error{Kind: container.KindTimeout, Retry: true, Err: fmt.Errorf(
-		"Could not transition to pullBegin; timed out after waiting %s", beginPatience)} //nolint:staticcheck // spec/task-engine.md §7.3
+	errNotBegun = &container.Error{Kind: container.KindTimeout, Retry: true, Err: &cause{
+		words: fmt.Sprintf("Could not transition to pullBegin; timed out after waiting %s", beginPatience),
+		kinds: []error{container.ErrTimeout},
+	}}
 )
 
 // flights are the fetches under way, one for each digest.
@@ -194,7 +196,7 @@ func (r *Runtime) fits(ctx context.Context, q fetchRequest, desc ocispec.Descrip
 		return nil //nolint:nilerr // containerd's disk is not ours to see: it will say itself
 	}
 	if q.req.MakeRoom != nil {
-		q.req.MakeRoom(ctx, short)
+		q.req.MakeRoom(ctx, need)
 		if short, err = lacks(); err != nil || short <= 0 {
 			return nil //nolint:nilerr // as above
 		}

@@ -80,7 +80,7 @@ func (r *Runtime) Pull(ctx context.Context, req container.PullRequest, progress 
 			return img, nil
 		}
 		if req.Policy == container.PullNever {
-			return container.Image{}, container.Errorf(container.KindPull, "No such image: %s: %w", req.Ref, container.ErrNotFound) //nolint:staticcheck // Docker's words
+			return container.Image{}, container.Errorf(container.KindPull, "No such image: %s: %w", req.Ref, container.ErrNotFound)
 		}
 	case container.PullDefault, container.PullAlways:
 	}

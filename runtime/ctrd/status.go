@@ -42,6 +42,9 @@ func (r *Runtime) list(ctx context.Context, ids []string) ([]container.Status, e
 	}
 	out := make([]container.Status, 0, len(all))
 	for _, c := range all {
+		if _, ours := c.Extensions[recordName]; !ours {
+			continue // a Stranger
+		}
 		s, err := load(c)
 		if err != nil {
 			r.log.Warn("cannot read a container of our namespace", zap.String("container", c.ID), zap.Error(err))

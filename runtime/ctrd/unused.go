@@ -2,8 +2,11 @@ package ctrd
 
 import (
 	"context"
+	"fmt"
 	"time"
 
+	tasks "github.com/containerd/containerd/api/services/tasks/v1"
+	tasktypes "github.com/containerd/containerd/api/types/task"
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/errdefs"
 
@@ -77,6 +80,69 @@ func (r *Runtime) MarkUsed(ctx context.Context, name string, at time.Time) error
 	}, "labels."+labelUsedAt)
 	if err != nil && !errdefs.IsNotFound(err) {
 		return r.fail(ctx, container.KindInspect, "mark image "+name, err)
+	}
+	return nil
+}
+
+// Strangers are the containers in our namespace that Berth has not made.
+func (r *Runtime) Strangers(ctx context.Context) ([]container.Stranger, error) {
+	ctx = r.ns(ctx)
+	all, err := r.client.ContainerService().List(ctx)
+	if err != nil {
+		return nil, r.fail(ctx, container.KindInspect, "list containers", err)
+	}
+	var out []container.Stranger
+	for _, c := range all {
+		if _, ours := c.Extensions[recordName]; ours {
+			continue
+		}
+		stranger := container.Stranger{ID: c.ID, Image: c.Image, EndedAt: c.UpdatedAt}
+		p, err := r.task(ctx, c.ID)
+		switch {
+		case errdefs.IsNotFound(err):
+		case err != nil:
+			return nil, r.fail(ctx, container.KindInspect, "look at container "+c.ID, err)
+		case p.GetStatus() == tasktypes.Status_STOPPED:
+			stranger.EndedAt = p.GetExitedAt().AsTime()
+		default:
+			stranger.Running, stranger.EndedAt = true, time.Time{}
+		}
+		out = append(out, stranger)
+	}
+	return out, nil
+}
+
+// RemoveStranger removes a container that Berth has not made and that does not
+// run: its task, its root file system and its record.
+func (r *Runtime) RemoveStranger(ctx context.Context, id string) error {
+	ctx = r.ns(ctx)
+	return r.fail(ctx, container.KindRemove, "remove container "+id, r.removeStranger(ctx, id))
+}
+
+func (r *Runtime) removeStranger(ctx context.Context, id string) error {
+	c, err := r.client.ContainerService().Get(ctx, id)
+	if errdefs.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if _, ours := c.Extensions[recordName]; ours {
+		return fmt.Errorf("container %s is Berth's", id)
+	}
+	// containerd refuses to delete the task of one that runs.
+	_, err = r.tasks().Delete(ctx, &tasks.DeleteTaskRequest{ContainerID: id})
+	if err = native(err); err != nil && !errdefs.IsNotFound(err) {
+		return err
+	}
+	if c.SnapshotKey != "" {
+		err := r.client.SnapshotService(c.Snapshotter).Remove(ctx, c.SnapshotKey)
+		if err != nil && !errdefs.IsNotFound(err) {
+			return err
+		}
+	}
+	if err := r.client.ContainerService().Delete(ctx, id); err != nil && !errdefs.IsNotFound(err) {
+		return err
 	}
 	return nil
 }

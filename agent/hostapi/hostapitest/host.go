@@ -82,7 +82,7 @@ func New() *Host {
 	}
 	used := at(30)
 	h.images = []hostapi.ImageView{
-		{Name: "docker.io/library/nginx:1.27", Digest: digest, Size: 71_300_000, PulledAt: stamp(-3600), LastUsed: &used, InUse: 1},
+		{Name: "docker.io/library/nginx:1.27", Digest: digest, Size: 71_300_000, PulledAt: stamp(-3600), LastUsed: &used, InUse: 1, Stays: "in use by task " + WebTask},
 		{Name: "docker.io/library/busybox:1", Digest: digest, Size: 4_300_000},
 	}
 	h.Events.Publish(hostapi.Event{Time: at(0), Task: WebTask, What: "task received", Detail: "web:7"})

@@ -29,8 +29,11 @@ func TestMergeSpec(t *testing.T) {
 			`{"process":{"env":["A=2"]},"root":{"path":"/r"}}`,
 			[]string{"A=1", "A=2"},
 		},
-		{"a name that begins like another", `{"process":{"env":["AB=1"]},"root":{"path":"/r"}}`,
-			`{"process":{"env":["AB=1","A=2"]},"root":{"path":"/r"}}`, []string{"A=2"}},
+		{
+			"a name that begins like another", `{"process":{"env":["AB=1"]},"root":{"path":"/r"}}`,
+			`{"process":{"env":["AB=1","A=2"]},"root":{"path":"/r"}}`,
+			[]string{"A=2"},
+		},
 	} {
 		got, err := mergeSpec([]byte(c.spec), "/b", c.env)
 		if err != nil || string(got) != c.want {
@@ -73,7 +76,7 @@ func TestParse(t *testing.T) {
 func TestFront(t *testing.T) {
 	dir := t.TempDir()
 	state, bundle := filepath.Join(dir, "state"), filepath.Join(dir, "bundle")
-	binary, real := filepath.Join(dir, "front"), filepath.Join(dir, "runtime")
+	binary, runtime := filepath.Join(dir, "front"), filepath.Join(dir, "runtime")
 	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "../testdata/ocifront").CombinedOutput(); err != nil {
 		t.Fatalf("cannot build the front: %v\n%s", err, out)
 	}
@@ -85,16 +88,16 @@ while [ $# -gt 1 ]; do
 done
 `
 	spec := `{"process":{"env":["A=1"]},"root":{"path":"rootfs"}}`
-	for path, text := range map[string]string{real: script, filepath.Join(bundle, "config.json"): spec, filepath.Join(dir, "process"): `{"env":["B=2"]}`} {
+	for path, text := range map[string]string{runtime: script, filepath.Join(bundle, "config.json"): spec, filepath.Join(dir, "process"): `{"env":["B=2"]}`} {
 		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o755)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	front, err := Install(state, binary, real)
+	front, err := Install(state, binary, runtime)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if again, err := Install(state, binary, real); err != nil || again != front {
+	if again, err := Install(state, binary, runtime); err != nil || again != front {
 		t.Fatalf("installed again: %s, %v", again, err)
 	}
 	if err := Write(state, "web", []string{"A=hunter2"}); err != nil {

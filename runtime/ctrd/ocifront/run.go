@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -146,10 +147,8 @@ func (c *call) exec() error {
 // option is where the value of one of the verb's options stands, nil without.
 func (c *call) option(names ...string) *string {
 	for i := c.at + 1; i+1 < len(c.args); i++ {
-		for _, name := range names {
-			if c.args[i] == name {
-				return &c.args[i+1]
-			}
+		if slices.Contains(names, c.args[i]) {
+			return &c.args[i+1]
 		}
 	}
 	return nil
