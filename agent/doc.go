@@ -12,6 +12,7 @@
 // interfaces it declares, and adapters that live below it. R, root: where all
 // comes together. T, for tests and tools only.
 //
+//	agent/attachment             C  what ECS attaches to the host: kept, waited for, reported
 //	agent/awsapi                 A  the SDK's door: credentials, instance metadata, signatures
 //	agent/cli                    R  berth's verbs, a file each
 //	agent/cmd/berth              R  main: arguments to verb to exit code
@@ -27,6 +28,7 @@
 //	agent/daemon                 R  builds everything, starts in order, stops in reverse
 //	agent/e2e                    T  stories against the built binary, localcluster and real containerd
 //	agent/e2e/image              T  the image that stories, bench and demo run
+//	agent/e2e/router             T  the log router of the stories
 //	agent/e2e/pushimage          T  pushes it, for the demo
 //	agent/e2e/bench              T  measures what Berth costs beside a bare containerd client
 //	agent/engine                 C  one goroutine per task; carries out work; restores

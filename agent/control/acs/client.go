@@ -66,7 +66,9 @@ type Config struct {
 	// Roots are the certificates that servers are trusted by; nil is the host's.
 	Roots *x509.CertPool
 
-	Tasks       Tasks
+	Tasks Tasks
+	// Attachments takes what is attached to the host; nil takes nothing (optional).
+	Attachments Attachments
 	Sequence    Sequence
 	Credentials *credentials.Store
 	Conversion  Conversion
@@ -266,11 +268,11 @@ func (s *session) handle(ctx context.Context, frame []byte) {
 	case *wire.TaskStopVerificationAck:
 		s.stopVerified(ctx, m)
 	case *wire.AttachTaskNetworkInterfacesMessage:
-		s.attachment(m.Validate(), m, m.MessageID)
+		s.attachTask(ctx, m)
 	case *wire.AttachInstanceNetworkInterfacesMessage:
-		s.attachment(m.Validate(), m, m.MessageID)
+		s.attachInstance(ctx, m)
 	case *wire.ConfirmAttachmentMessage:
-		s.attachment(m.Validate(), m, m.MessageID)
+		s.confirm(ctx, m)
 	case *wire.StageUpdateMessage:
 		s.update(ctx, m, wire.NackRequest{Cluster: m.ClusterARN, ContainerInstance: m.ContainerInstanceARN, MessageID: m.MessageID})
 	case *wire.PerformUpdateMessage:
@@ -284,16 +286,6 @@ func (s *session) handle(ctx context.Context, frame []byte) {
 	default:
 		s.log.Warn("ACS sent a message that only agents send", zap.String("type", m.MessageType()))
 	}
-}
-
-// attachment says what became of an attachment: this version takes none, and
-// what is not taken is not acknowledged (§4.10).
-func (s *session) attachment(invalid error, m wire.Message, id string) {
-	if invalid == nil {
-		invalid = errors.New("attachments are not supported by this version of Berth")
-	}
-	s.log.Warn("ACS message is not acknowledged",
-		zap.String("type", m.MessageType()), zap.String("message", id), zap.Error(invalid))
 }
 
 // update answers an update message (§4.11); refused is what to refuse it with.

@@ -40,6 +40,8 @@ type Conversion struct {
 	// which containers in host network mode find it; "" is 169.254.170.2.
 	Metadata     bool
 	MetadataHost string
+	// TaskENI says that the host takes network interfaces for tasks.
+	TaskENI bool
 	// ManagedAgents are those that can be run in containers; nil is none.
 	ManagedAgents []string
 	// PrivilegedDisabled refuses privileged containers.
@@ -114,6 +116,9 @@ func (b *builder) build(path string) error {
 		}
 	}
 	if b.definition.Network, err = networkMode(b.task, docs, path); err != nil {
+		return err
+	}
+	if err := b.awsvpc(path); err != nil {
 		return err
 	}
 	b.definition.PID = namespaceMode(b.task.PIDMode, "host", "task")
@@ -215,18 +220,15 @@ func unsupportedInTask(t *wire.Task, path string) error {
 	switch {
 	case t.DesiredStatus != wire.DesiredRunning:
 		return &UnsupportedError{path + ".desiredStatus", "the desired status " + t.DesiredStatus}
-	case t.NetworkMode == string(task.NetworkAWSVPC):
-		return &UnsupportedError{path + ".networkMode", "the network mode awsvpc"}
-	case len(t.ElasticNetworkInterfaces) > 0:
-		return &UnsupportedError{path + ".elasticNetworkInterfaces", "an elastic network interface"}
 	case len(t.Associations) > 0:
 		return &UnsupportedError{path + ".associations[0]", "an association of type " + t.Associations[0].Type}
-	case t.ProxyConfiguration != nil:
-		return &UnsupportedError{path + ".proxyConfiguration", "a proxy"}
 	case t.EnableFaultInjection:
 		return &UnsupportedError{path + ".enableFaultInjection", "fault injection"}
 	}
 	for i, a := range t.Attachments {
+		if a.AttachmentType == wire.AttachmentServiceConnect {
+			return &UnsupportedError{fmt.Sprintf("%s.attachments[%d]", path, i), "Service Connect, which needs an agent image that only Amazon has,"}
+		}
 		if a.AttachmentType != wire.AttachmentEBS && a.AttachmentType != attachmentEBS {
 			return &UnsupportedError{fmt.Sprintf("%s.attachments[%d]", path, i), "an attachment of type " + a.AttachmentType}
 		}

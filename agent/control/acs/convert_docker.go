@@ -93,10 +93,8 @@ func networkMode(t *wire.Task, docs []documents, path string) (task.NetworkMode,
 		mode = docs[0].host.NetworkMode
 	}
 	switch m := task.NetworkMode(mode); m {
-	case task.NetworkBridge, task.NetworkHost, task.NetworkNone:
+	case task.NetworkBridge, task.NetworkHost, task.NetworkNone, task.NetworkAWSVPC:
 		return m, nil
-	case task.NetworkAWSVPC:
-		return "", &UnsupportedError{path + ".networkMode", "the network mode awsvpc"}
 	case "", "default":
 		return task.NetworkBridge, nil
 	}

@@ -221,7 +221,7 @@ func TestConvertErrors(t *testing.T) {
 		{withTask(`"networkMode":"carrier-pigeon"`), `tasks[1].networkMode: "carrier-pigeon" is not a network mode`},
 		{withTask(`"attachments":[{"attachmentType":"s3files"}]`), "tasks[1].attachments[0]: an attachment of type s3files" + unsupported},
 		{withTask(`"associations":[{"type":"gpu"}]`), "tasks[1].associations[0]: an association of type gpu" + unsupported},
-		{withTask(`"proxyConfiguration":{}`), "tasks[1].proxyConfiguration: a proxy" + unsupported},
+		{withTask(`"proxyConfiguration":{}`), "tasks[1].proxyConfiguration: a proxy in network mode bridge" + unsupported},
 		{withTask(`"volumes":[{"name":"v","host":{"sourcePath":"rel"}}]`), `tasks[1].volumes[0].host.sourcePath: "rel" is not an absolute path`},
 		{one(`"secrets":[{"name":"x"}]`), "tasks[1].containers[0].secrets[0].valueFrom: is missing"},
 		{one(`"secrets":[{"name":"x=y","valueFrom":"p"}]`), `tasks[1].containers[0].secrets[0].name: "x=y" is no name of a variable`},
