@@ -127,7 +127,8 @@ func (s *Server) protection(w http.ResponseWriter, r *http.Request, t *Task) {
 		refuse(http.StatusForbidden, arn, codeDenied, "Invalid Request: no task IAM role credentials available for task")
 		return
 	}
-	ctx, cancel := context.WithTimeoutCause(r.Context(), askECS, errSlow)
+	// A caller that has closed its half of the connection waits for the answer all the same.
+	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(r.Context()), askECS, errSlow)
 	defer cancel()
 	var (
 		tasks    []ecs.ProtectedTask
