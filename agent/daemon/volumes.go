@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/berthd/berth/agent/config"
+	"github.com/berthd/berth/agent/task"
 	"github.com/berthd/berth/runtime/volumes"
 )
 
@@ -37,4 +38,12 @@ func efsAuth(c *config.Config) bool {
 // ebsVolumes says whether EBS volumes of tasks can be mounted here.
 func ebsVolumes(c *config.Config) bool {
 	return c.Capability.EBSVolumes && !c.External && os.MkdirAll(c.Paths.EBS, 0o755) == nil && volumes.CanFormat()
+}
+
+// ebsFinder knows the devices of EBS volumes that are attached to this host.
+type ebsFinder struct{ volumes *volumes.Volumes }
+
+// Await returns nil once the attachment's device is on the host.
+func (f ebsFinder) Await(ctx context.Context, a task.Attachment) error {
+	return f.volumes.AwaitEBS(ctx, volumes.EBS{VolumeID: a.VolumeID, DeviceName: a.DeviceName})
 }

@@ -25,6 +25,7 @@ type Volumes interface {
 	Release(ctx context.Context, user string) error
 	Remove(ctx context.Context, user string) error
 	Path(w volumes.Volume) string
+	AwaitEBS(ctx context.Context, e volumes.EBS) error
 	StageEBS(ctx context.Context, e volumes.EBS) error
 	UnstageEBS(ctx context.Context, e volumes.EBS) error
 	EBSPath(e volumes.EBS) string
@@ -32,12 +33,9 @@ type Volumes interface {
 
 var _ Volumes = (*volumes.Volumes)(nil)
 
-const (
-	// attachWait is how long a task waits for an EBS volume to be attached, as long
-	// as ECS lets an attachment take; attachPause is between two looks.
-	attachWait  = 5 * time.Minute
-	attachPause = 500 * time.Millisecond
-)
+// attachWait is how long a task waits for an EBS volume to be attached, as long as
+// ECS lets an attachment take.
+const attachWait = 5 * time.Minute
 
 // taskVolumes is the part that makes the volumes of tasks, but for paths of the
 // host, which the runtime binds by itself.
@@ -123,20 +121,10 @@ func dressed(d *task.Definition, places []volumes.Place) outfits {
 func (v *taskVolumes) attach(ctx context.Context, w *task.Volume) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, attachWait, errors.New("it was not attached in time"))
 	defer cancel()
-	timer := time.NewTimer(attachPause)
-	defer timer.Stop()
-	for {
-		err := v.store.StageEBS(ctx, ebs(w))
-		if !errors.Is(err, volumes.ErrNotAttached) {
-			return err
-		}
-		select {
-		case <-timer.C:
-			timer.Reset(attachPause)
-		case <-ctx.Done():
-			return fmt.Errorf("%w: %w", err, context.Cause(ctx))
-		}
+	if err := v.store.AwaitEBS(ctx, ebs(w)); err != nil {
+		return err
 	}
+	return v.store.StageEBS(ctx, ebs(w))
 }
 
 // wanted is a volume in the words of runtime/volumes.

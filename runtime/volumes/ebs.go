@@ -78,6 +78,28 @@ func (v *Volumes) FindEBS(e EBS) (device string, err error) {
 	return "", fmt.Errorf("cannot find EBS volume %s (%s): %w", e.VolumeID, e.DeviceName, ErrNotAttached)
 }
 
+// attachPause is between two looks for a device (spec/task-engine.md §5.6).
+const attachPause = 500 * time.Millisecond
+
+// AwaitEBS returns once the volume's device is on the host, or with the error of
+// the last look when ctx ends.
+func (v *Volumes) AwaitEBS(ctx context.Context, e EBS) error {
+	timer := time.NewTimer(attachPause)
+	defer timer.Stop()
+	for {
+		_, err := v.FindEBS(e)
+		if !errors.Is(err, ErrNotAttached) {
+			return err
+		}
+		select {
+		case <-timer.C:
+			timer.Reset(attachPause)
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %w", err, context.Cause(ctx))
+		}
+	}
+}
+
 // serial is the serial number of a block device without dashes: of the NVMe
 // controller behind it, or its own.
 func serial(dir string) string {
@@ -104,7 +126,7 @@ func sameDevice(kernel, ec2 string) bool {
 }
 
 // StageEBS formats the volume if it is blank, mounts it and gives it to its group.
-// It may be called again; ErrNotAttached says to wait.
+// It may be called again; where the device is not there, it is ErrNotAttached.
 func (v *Volumes) StageEBS(ctx context.Context, e EBS) error {
 	if !validDirectory.MatchString(e.Directory) {
 		return fmt.Errorf("cannot mount EBS volume %s: %q is not the name of a directory", e.VolumeID, e.Directory)
