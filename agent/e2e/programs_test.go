@@ -20,8 +20,9 @@ import (
 	"github.com/berthd/berth/runtime/ctrd"
 )
 
-// pushMain is the program push-image REF [CONFIG.json]: it pushes an image made
-// of the host's static busybox, with the image configuration given.
+// pushMain is the program push-image REF [CONFIG.json [PROGRAM…]]: it pushes an
+// image made of the host's static busybox, with the image configuration given, and
+// programs of the host.
 func pushMain() {
 	if err := push(os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "push-image:", err)
@@ -31,7 +32,7 @@ func pushMain() {
 
 func push(args []string) error {
 	if len(args) == 0 {
-		return errors.New("usage: push-image REF [CONFIG.json]")
+		return errors.New("usage: push-image REF [CONFIG.json [PROGRAM…]]")
 	}
 	config := v1.Config{Cmd: []string{"sh"}, Env: []string{"PATH=/bin"}}
 	if len(args) > 1 {
@@ -43,7 +44,7 @@ func push(args []string) error {
 			return err
 		}
 	}
-	return image.Push(args[0], config)
+	return image.Push(args[0], config, args[min(2, len(args)):]...)
 }
 
 // eventuallyMain is the program eventually DURATION REGEXP COMMAND…: it runs the

@@ -44,7 +44,7 @@ func TestContainerdRestarts(t *testing.T) { tell(t, []string{restarting}) }
 func tell(t *testing.T, files []string) {
 	t.Helper()
 	needPrograms(t)
-	binary := build(t)
+	binary, router := build(t)
 	daemon := runtimetest.NewContainerd(t, "containerd")
 	testscript.Run(t, testscript.Params{
 		Files:               files,
@@ -55,6 +55,7 @@ func tell(t *testing.T, files []string) {
 			if err != nil {
 				return err
 			}
+			e.Setenv("ROUTER", router)
 			e.Defer(func() { s.strike(t) })
 			e.Setenv("CONTAINERD_DIRS", strings.Join(daemon.Dirs(), " "))
 			return nil
@@ -92,16 +93,18 @@ func needPrograms(t *testing.T) {
 // awsCLI is Debian's, whatever else stands in PATH.
 const awsCLI = "/usr/bin/aws"
 
-// build builds the binary under test as it is released: static.
-func build(t *testing.T) string {
+// build builds the binary under test, and the log router, as berth is released:
+// static.
+func build(t *testing.T) (berth, router string) {
 	t.Helper()
-	binary := filepath.Join(t.TempDir(), "berth")
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-o", binary, "github.com/berthd/berth/agent/cmd/berth")
+	dir := t.TempDir()
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-o", dir+"/",
+		"github.com/berthd/berth/agent/cmd/berth", "github.com/berthd/berth/agent/e2e/router")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("cannot build berth: %v\n%s", err, out)
 	}
-	return binary
+	return filepath.Join(dir, "berth"), filepath.Join(dir, "router")
 }
 
 // write makes an executable shell script.

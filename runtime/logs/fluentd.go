@@ -73,10 +73,13 @@ func newFluentd(c Container, roots *x509.CertPool) (*fluentd, error) {
 	}
 	d.link = link{timeout: settings.write, renew: settings.reconnect, dial: func(ctx context.Context) (net.Conn, error) {
 		d.in = nil
-		if settings.network == "tls" {
+		switch settings.network {
+		case "unix":
+			return dialUnix(ctx, settings.address)
+		case "tls":
 			return (&tls.Dialer{Config: &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots}}).DialContext(ctx, "tcp", settings.address)
 		}
-		return (&net.Dialer{}).DialContext(ctx, settings.network, settings.address)
+		return (&net.Dialer{}).DialContext(ctx, "tcp", settings.address)
 	}}
 	return d, nil
 }

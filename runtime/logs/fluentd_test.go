@@ -268,6 +268,29 @@ func TestFluentdOutage(t *testing.T) {
 	}
 }
 
+// TestFluentdLongPath connects to a socket whose path is longer than the kernel
+// takes.
+func TestFluentdLongPath(t *testing.T) {
+	dir, err := os.MkdirTemp("/tmp", "fl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	r := receive(t, listenOn(t, "unix", filepath.Join(dir, "s")))
+	deep := filepath.Join(dir, strings.Repeat("d", 60), strings.Repeat("e", 60))
+	if err := os.MkdirAll(deep, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(r.address, filepath.Join(deep, "s")); err != nil {
+		t.Fatal(err)
+	}
+	d := openDriver(t, fluentdFactory(nil), someContainer(DriverFluentd, map[string]string{"fluentd-address": "unix://" + deep + "/s"}))
+	writeAll(t, d, entry(Stdout, "far away\n"))
+	if got := r.wait(t, 1)[0].Fields["log"]; got != "far away" {
+		t.Errorf("log is %q", got)
+	}
+}
+
 // TestFluentdReaderDies kills a far end that has accepted lines and not read
 // them: they are not counted as taken.
 func TestFluentdReaderDies(t *testing.T) {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
+	"path/filepath"
 	"syscall"
 	"time"
 
@@ -108,6 +110,21 @@ func (l *link) drop() {
 		_ = l.conn.Close() // nothing is to be had from it
 		l.conn = nil
 	}
+}
+
+// dialUnix connects to a unix socket at a path of any length: the kernel takes at
+// most 107 bytes, and a directory that is open can be named by fewer.
+func dialUnix(ctx context.Context, path string) (conn net.Conn, err error) {
+	const most = 107
+	if len(path) > most {
+		dir, err := os.OpenFile(filepath.Dir(path), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return nil, err
+		}
+		defer func() { _ = dir.Close() }() // nothing was written to it
+		path = fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), filepath.Base(path))
+	}
+	return (&net.Dialer{}).DialContext(ctx, "unix", path)
 }
 
 // raw gives access to the socket below a connection.

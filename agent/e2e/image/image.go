@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strings"
 
@@ -24,14 +25,14 @@ import (
 // tools are the names that busybox has in the image.
 const tools = "sh sleep echo cat ls httpd wget env id hostname mount touch seq head tail dd true false kill trap nc test ip date ps grep yes printf stat ulimit"
 
-// Push makes the image with a configuration and pushes it to a registry that
-// speaks plain HTTP.
-func Push(reference string, config v1.Config) error {
+// Push makes the image with a configuration, and programs of the host in /bin,
+// and pushes it to a registry that speaks plain HTTP.
+func Push(reference string, config v1.Config, programs ...string) error {
 	ref, err := name.ParseReference(reference, name.Insecure)
 	if err != nil {
 		return fmt.Errorf("cannot push: %w", err)
 	}
-	image, err := busybox(config)
+	image, err := busybox(config, programs)
 	if err != nil {
 		return fmt.Errorf("cannot make the image: %w", err)
 	}
@@ -41,8 +42,8 @@ func Push(reference string, config v1.Config) error {
 	return nil
 }
 
-func busybox(config v1.Config) (v1.Image, error) {
-	content, err := layer()
+func busybox(config v1.Config, programs []string) (v1.Image, error) {
+	content, err := layer(programs)
 	if err != nil {
 		return nil, err
 	}
@@ -63,8 +64,9 @@ func busybox(config v1.Config) (v1.Image, error) {
 	return mutate.ConfigFile(image, file)
 }
 
-// layer is the file system: a few directories, busybox, accounts and a page.
-func layer() ([]byte, error) {
+// layer is the file system: a few directories, busybox, accounts and a page, and
+// the programs.
+func layer(programs []string) ([]byte, error) {
 	path, err := exec.LookPath("busybox")
 	if err != nil {
 		return nil, fmt.Errorf("needs a static busybox (package busybox-static): %w", err)
@@ -91,6 +93,13 @@ func layer() ([]byte, error) {
 	add(&tar.Header{Name: "www/index.html", Mode: 0o644}, []byte("hello from berth\n"))
 	for tool := range strings.FieldsSeq(tools) {
 		add(&tar.Header{Typeflag: tar.TypeSymlink, Name: "bin/" + tool, Linkname: "busybox", Mode: 0o777}, nil)
+	}
+	for _, path := range programs {
+		program, err := os.ReadFile(path)
+		if err != nil {
+			return nil, err
+		}
+		add(&tar.Header{Name: "bin/" + filepath.Base(path), Mode: 0o755}, program)
 	}
 	return out.Bytes(), errors.Join(append(errs, w.Close())...)
 }
