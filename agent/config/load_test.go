@@ -386,7 +386,7 @@ func TestNotHonouredNamesWhatIsNotBuilt(t *testing.T) {
 			t.Errorf("%s has no reason", s.Name)
 		}
 	}
-	want := []string{"ECS_ENABLE_TASK_ENI=true", "ECS_WARM_POOLS_CHECK=true"}
+	want := []string{"ECS_WARM_POOLS_CHECK=true"}
 	slices.Sort(got)
 	slices.Sort(want)
 	if diff := cmp.Diff(want, got); diff != "" {

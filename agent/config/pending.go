@@ -11,7 +11,7 @@ type pending struct {
 // pendings lists them by name.
 func pendings() map[string]pending {
 	const (
-		awsvpc  = "this version has no awsvpc network mode"
+		awsvpc  = "Berth draws the addresses from which awsvpc tasks reach it"
 		updates = "updates of Berth come with its package"
 		poll    = "Berth reads every container each second, and that costs little"
 	)
@@ -22,16 +22,10 @@ func pendings() map[string]pending {
 		"ECS_UPDATE_DOWNLOAD_DIR":           {updates, ""},
 		"ECS_CHECKPOINT":                    {"Berth always keeps its state", "true"},
 
-		"ECS_ENABLE_TASK_ENI":                {awsvpc, "false"},
-		"ECS_ENABLE_HIGH_DENSITY_ENI":        {awsvpc, "false"},
-		"ECS_AWSVPC_BLOCK_IMDS":              {awsvpc + "; BERTH_BLOCK_IMDS closes instance metadata to every task", "false"},
-		"ECS_AWSVPC_ADDITIONAL_LOCAL_ROUTES": {awsvpc, "[]"},
-		"OverrideAWSVPCLocalIPv4Address":     {awsvpc, ""},
-		"ECS_SKIP_LOCALHOST_TRAFFIC_FILTER":  {"Berth has no such filter of its own to skip", "false"},
+		"OverrideAWSVPCLocalIPv4Address":    {awsvpc, ""},
+		"ECS_SKIP_LOCALHOST_TRAFFIC_FILTER": {"Berth has no such filter of its own to skip", "false"},
 
 		"ECS_POLL_METRICS":                  {poll, "false"},
 		"ECS_POLLING_METRICS_WAIT_DURATION": {poll, ""},
-
-		"ECS_ENABLE_AWSLOGS_EXECUTIONROLE_OVERRIDE": {"this version has no awslogs driver", "false"},
 	}
 }

@@ -14,6 +14,8 @@ import (
 type Features struct {
 	// LogDrivers are the drivers that are both configured and there.
 	LogDrivers []string
+	// AWSLogsRole: awslogs signs with the task's execution role where it is asked to.
+	AWSLogsRole bool
 	// Privileged containers may be run.
 	Privileged bool
 	// TaskLimits: tasks have a cgroup with limits of their own.
@@ -27,6 +29,12 @@ type Features struct {
 	RestartPolicy bool
 	// PortRanges are published.
 	PortRanges bool
+	// TaskENI: tasks get network interfaces of their own, with a proxy before them
+	// if they ask for one; TaskENITrunking: branches of a trunk too. TaskENIBlocksIMDS:
+	// such tasks do not reach the instance's metadata. TaskENIVersion is what ECS is
+	// told as the version of the plugins that do this in its own agent.
+	TaskENI, TaskENITrunking, TaskENIBlocksIMDS bool
+	TaskENIVersion                              string
 	// ExecuteCommand: the managed agent of ECS Exec can be run.
 	ExecuteCommand bool
 	// SharedNamespaces: pidMode and ipcMode work.
@@ -95,6 +103,11 @@ func capabilities() []advertised {
 		{capability + "container-health-check", func(f Features) bool { return f.HealthChecks }},
 		{capability + "container-restart-policy", func(f Features) bool { return f.RestartPolicy }},
 		{capability + "network.container-port-range", func(f Features) bool { return f.PortRanges }},
+		{capability + "task-eni", func(f Features) bool { return f.TaskENI }},
+		{capability + "task-eni.ipv6", func(f Features) bool { return f.TaskENI }},
+		{capability + "task-eni-block-instance-metadata", func(f Features) bool { return f.TaskENI && f.TaskENIBlocksIMDS }},
+		{capability + "task-eni-trunking", func(f Features) bool { return f.TaskENI && f.TaskENITrunking }},
+		{capability + "aws-appmesh", func(f Features) bool { return f.TaskENI }},
 		{capability + "execute-command", func(f Features) bool { return f.ExecuteCommand }},
 		{capability + "pid-ipc-namespace-sharing", func(f Features) bool { return f.SharedNamespaces }},
 		{capability + "task-cpu-mem-limit", func(f Features) bool { return f.TaskLimits }},
@@ -119,6 +132,9 @@ func capabilities() []advertised {
 		{capability + "firelens.options.config.file", func(f Features) bool { return f.Firelens }},
 		{capability + "firelens.options.config.s3", func(f Features) bool { return f.Firelens }},
 		{capability + "logging-driver.awsfirelens.log-driver-buffer-limit", func(f Features) bool { return f.Firelens }},
+		{capability + "execution-role-awslogs", func(f Features) bool {
+			return f.AWSLogsRole && slices.Contains(f.LogDrivers, "awslogs")
+		}},
 		{capability + "external", func(f Features) bool { return f.External }},
 	}
 }
@@ -147,6 +163,8 @@ func (h *Host) attributes(first bool) []ecs.Attribute {
 		detailed = "LINUX"
 	}
 	for _, a := range []ecs.Attribute{
+		{Name: capability + "cni-plugin-version", Value: h.Features.version(h.Features.TaskENI)},
+		{Name: capability + "branch-cni-plugin-version", Value: h.Features.version(h.Features.TaskENI && h.Features.TaskENITrunking)},
 		{Name: "ecs.vpc-id", Value: h.VPC},
 		{Name: "ecs.subnet-id", Value: h.Subnet},
 		{Name: "ecs.os-type", Value: "linux"},
@@ -160,6 +178,14 @@ func (h *Host) attributes(first bool) []ecs.Attribute {
 		}
 	}
 	return out
+}
+
+// version is that of the plugins where there are such.
+func (f Features) version(there bool) string {
+	if !there {
+		return ""
+	}
+	return f.TaskENIVersion
 }
 
 // mismatch names the attributes that were sent with a value and did not come

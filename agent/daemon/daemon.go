@@ -12,6 +12,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/berthd/berth/agent/attachment"
 	"github.com/berthd/berth/agent/awsapi"
 	"github.com/berthd/berth/agent/config"
 	"github.com/berthd/berth/agent/control"
@@ -49,20 +50,21 @@ type Options struct {
 
 // agent is the running agent.
 type agent struct {
-	options  Options
-	log      *zap.Logger
-	host     *host
-	metadata *awsapi.Metadata
-	aws      *aws
-	identity control.Identity
-	board    *health.Board
-	engine   *engine.Engine
-	observer *observer
-	images   *images.Cleaner
-	sessions *sessions
-	started  time.Time
-	capacity engine.Capacity
-	meta     *meta
+	options     Options
+	log         *zap.Logger
+	host        *host
+	metadata    *awsapi.Metadata
+	aws         *aws
+	identity    control.Identity
+	board       *health.Board
+	engine      *engine.Engine
+	observer    *observer
+	images      *images.Cleaner
+	sessions    *sessions
+	attachments *attachment.Manager
+	started     time.Time
+	capacity    engine.Capacity
+	meta        *meta
 }
 
 // Run is the agent, from start to stop. It returns nil when ctx ended it.
@@ -173,6 +175,9 @@ func (a *agent) build(ctx context.Context) ([]part, error) {
 		return nil, err
 	}
 	a.sweep(ctx)
+	if a.attachments, err = a.openAttachments(); err != nil {
+		return nil, err
+	}
 	a.sessions = newSessions(a)
 	a.observer.ended = a.sessions.ended
 	memory, err := memoryMiB("/proc/meminfo")
@@ -185,6 +190,7 @@ func (a *agent) build(ctx context.Context) ([]part, error) {
 		{"the metrics sampler", measuring.run},
 		{"the task metadata server", a.meta.run},
 		{"the task engine", a.engine.Run},
+		{"the attachments", a.attachments.Run},
 		{"the image clean-up", a.images.Run},
 		{"the host API", a.serveHost},
 		{"the introspection API", a.serveIntrospection},

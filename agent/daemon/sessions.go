@@ -23,6 +23,7 @@ import (
 	"github.com/berthd/berth/agent/firelens"
 	"github.com/berthd/berth/agent/store"
 	"github.com/berthd/berth/agent/systemd"
+	"github.com/berthd/berth/runtime/network"
 	"github.com/berthd/berth/runtime/volumes"
 )
 
@@ -169,6 +170,8 @@ func (s *sessions) describe(ctx context.Context) (control.Host, error) {
 			ContainerOrdering: true, RestartPolicy: true, SharedNamespaces: true,
 			HealthChecks: !c.Task.DisableHealthChecks, ExecuteCommand: len(execAgentOf(c).available()) > 0,
 			PortRanges: true, External: c.External,
+			TaskENI: c.Network.TaskENI, TaskENITrunking: c.Network.TaskENI && c.Network.HighDensityENI && network.CanBranch(),
+			TaskENIBlocksIMDS: c.Network.AWSVPCBlockIMDS || c.Network.BlockIMDS, TaskENIVersion: ecsVersion,
 			Secrets: true, EnvironmentFiles: true, RegistryAuth: true, Firelens: true,
 			Volumes: true, EFS: volumes.CanMountEFS(), EFSAuth: efsAuth(c),
 			SELinux: c.Capability.SELinux, AppArmor: c.Capability.AppArmor,
@@ -222,12 +225,12 @@ func (s *sessions) communication(id control.Identity, endpoints *control.Endpoin
 	return acs.New(acs.Config{
 		Cluster: id.Cluster, ContainerInstanceARN: id.ContainerInstanceARN, AgentVersion: ecsVersion, AgentHash: a.hash(),
 		Endpoint: endpoints.ACS, Sign: s.signer.SignUpgrade, Proxy: s.proxy, Roots: a.aws.roots,
-		Tasks: a.engine, Sequence: manifests{a.host.store}, Credentials: s.credentials,
+		Tasks: a.engine, Sequence: manifests{a.host.store}, Credentials: s.credentials, Attachments: a.attachments,
 		Conversion: acs.Conversion{
 			Cluster: id.Cluster, LogDrivers: s.logDrivers(), PrivilegedDisabled: a.options.Config.Capability.PrivilegedDisabled,
 			ManagedAgents: execAgentOf(&a.options.Config).available(),
 			TaskRoles:     a.options.Config.Capability.TaskIAMRole, TaskRolesHost: a.options.Config.Capability.TaskIAMRoleHost,
-			Metadata: true, MetadataHost: a.host.metadata.forHostMode(),
+			TaskENI: a.options.Config.Network.TaskENI, Metadata: true, MetadataHost: a.host.metadata.forHostMode(),
 		},
 		Heartbeat: t.Heartbeat, Inactive: t.Drop, Connected: s.connected(s.acs, "ACS"), Log: s.log.Named("acs"),
 	})
