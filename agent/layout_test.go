@@ -31,7 +31,6 @@ var topLevel = []string{"agent", "ami", "ipam", "metrics", "packaging", "runtime
 var doors = map[string][]string{
 	"github.com/aws/":                        {"agent/awsapi"},
 	"github.com/aws/aws-sdk-go-v2/aws":       {"agent/awsapi", "agent/localcluster", "runtime/logs/awslogs"}, // the second checks signatures
-	"github.com/aws/aws-sdk-go-v2/config":    {"agent/awsapi", "runtime/logs/awslogs"},
 	"github.com/coder/websocket":             {"agent/control/ws", "agent/localcluster"},
 	"github.com/containerd/":                 {"runtime/ctrd"},
 	"github.com/containerd/fifo":             {"runtime/ctrd", "runtime/logs"},

@@ -65,7 +65,7 @@ func (a *app) agentOptions(file string) (*daemon.Options, error) {
 	}
 	b := ThisBuild()
 	o := &daemon.Options{Config: c, Version: b.Version, Revision: b.Revision, Log: log, ConfigFile: file, Environ: a.env}
-	spawner, err := logSpawner(&c)
+	spawner, err := logSpawner(o)
 	if err != nil {
 		return nil, err
 	}
@@ -96,7 +96,8 @@ func startLogUnit(spawner *logs.Spawner, log *zap.Logger) error {
 
 // logSpawner starts this binary as a log process that has nothing to do with
 // its parent.
-func logSpawner(c *config.Config) (*logs.Spawner, error) {
+func logSpawner(o *daemon.Options) (*logs.Spawner, error) {
+	c := &o.Config
 	self, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("cannot find this program: %w", err)
@@ -105,6 +106,6 @@ func logSpawner(c *config.Config) (*logs.Spawner, error) {
 		return nil, fmt.Errorf("cannot make directory: %w", err)
 	}
 	return &logs.Spawner{
-		Command: logdCommand(self, c, time.Minute), Env: []string{"GOMEMLIMIT=12MiB"}, Output: filepath.Join(c.Paths.Run, "logd.out"),
+		Command: logdCommand(self, o.ConfigFile, c, time.Minute), Env: logdEnviron(o.Environ), Output: filepath.Join(c.Paths.Run, "logd.out"),
 	}, nil
 }

@@ -4,15 +4,20 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 
+	"github.com/berthd/berth/agent/awsapi"
 	"github.com/berthd/berth/agent/config"
+	"github.com/berthd/berth/agent/daemon"
 	"github.com/berthd/berth/agent/systemd"
 	"github.com/berthd/berth/runtime/logs"
+	"github.com/berthd/berth/runtime/logs/awslogs"
 )
 
 func (a *app) logd() *cobra.Command {
@@ -49,6 +54,9 @@ one by itself.`,
 				return err
 			}
 			conf.Log = log
+			if conf.Drivers, err = logDrivers(&c, a.env, log); err != nil {
+				return Terminal(err)
+			}
 			var background sync.WaitGroup
 			defer background.Wait()
 			ctx, cancel := context.WithCancelCause(cmd.Context())
@@ -76,10 +84,62 @@ one by itself.`,
 	return cmd
 }
 
+// logDrivers are the drivers of a log process that need to know more than their
+// container: the host's region and keys, or variables.
+func logDrivers(c *config.Config, environ []string, log *zap.Logger) (map[string]logs.Factory, error) {
+	roots, err := awsapi.Roots(c.AWS.CABundle)
+	if err != nil {
+		return nil, err
+	}
+	metadata := awsapi.NewMetadata(awsapi.MetadataConfig{
+		Endpoint: c.AWS.MetadataEndpoint, Disabled: c.AWS.MetadataDisabled || c.External, Log: log.Named("metadata"),
+	})
+	if environ == nil {
+		environ = config.Environ()
+	}
+	return map[string]logs.Factory{
+		awslogs.Name: awslogs.New(awslogs.Config{
+			Region: c.Region, Endpoint: c.AWS.Endpoints.Of("logs"), FIPS: c.AWS.FIPS,
+			DualStack: c.AWS.DualStack || c.IPCompatibility == "ipv6", AgentSocket: c.Paths.Socket,
+			Host: daemon.HostCredentials(c, metadata), Proxy: daemon.Proxy(c), Roots: roots,
+		}),
+		logs.DriverSplunk: logs.Splunk(func(name string) string {
+			for _, entry := range slices.Backward(environ) {
+				if value, ok := strings.CutPrefix(entry, name+"="); ok {
+					return value
+				}
+			}
+			return ""
+		}),
+	}, nil
+}
+
+// logdEnviron is the environment of a log process that an agent starts: what its
+// settings and drivers read of the agent's, and how much memory it may take.
+func logdEnviron(environ []string) []string {
+	if environ == nil {
+		environ = config.Environ()
+	}
+	out := []string{"GOMEMLIMIT=12MiB"}
+	for _, entry := range environ {
+		name, _, _ := strings.Cut(entry, "=")
+		if slices.ContainsFunc([]string{"AWS_", "ECS_", "BERTH_", "SPLUNK_LOGGING_DRIVER_", "SSL_CERT_"}, func(prefix string) bool {
+			return strings.HasPrefix(name, prefix)
+		}) || slices.Contains([]string{"HOME", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"}, strings.ToUpper(name)) {
+			out = append(out, entry)
+		}
+	}
+	return out
+}
+
 // logdCommand is how an agent starts a log process for its settings.
-func logdCommand(self string, c *config.Config, idle time.Duration) []string {
-	return []string{
+func logdCommand(self, file string, c *config.Config, idle time.Duration) []string {
+	command := []string{
 		self, "logd", "--log-socket", c.Paths.LogSocket, "--dir", filepath.Join(c.Paths.Run, "logs"),
 		"--data", filepath.Join(c.Paths.Data, "logs"), "--idle-exit", idle.String(), "--log-level", c.Agent.LogLevel,
 	}
+	if file != "" {
+		command = append(command, "--config", file)
+	}
+	return command
 }

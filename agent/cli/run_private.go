@@ -100,9 +100,14 @@ func (h *privateHost) start(ctx context.Context) error {
 		return err
 	}
 	paths := h.options.Config.Paths
+	drivers, err := logDrivers(&h.options.Config, h.environ, h.log.Named("logs"))
+	if err != nil {
+		return err
+	}
 	h.begin(ctx, "the log process", func(ctx context.Context) error {
 		return logs.Run(ctx, logs.ServerConfig{
-			Socket: paths.LogSocket, Dir: filepath.Join(paths.Run, "logs"), DataDir: filepath.Join(paths.Data, "logs"), Log: h.log.Named("logs"),
+			Socket: paths.LogSocket, Dir: filepath.Join(paths.Run, "logs"), DataDir: filepath.Join(paths.Data, "logs"),
+			Drivers: drivers, Log: h.log.Named("logs"),
 		})
 	})
 	return h.startAgent(ctx, cluster.URL())

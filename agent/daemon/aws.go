@@ -34,13 +34,9 @@ func newAWS(c *config.Config, metadata *awsapi.Metadata) (*aws, error) {
 		return nil, &TerminalError{Err: err}
 	}
 	a := &aws{
-		keys: awsapi.NewCredentials(awsapi.CredentialsConfig{
-			AccessKeyID: c.AWS.AccessKeyID.Reveal(), SecretAccessKey: c.AWS.SecretAccessKey.Reveal(), SessionToken: c.AWS.SessionToken.Reveal(),
-			Profile: c.AWS.Profile, SharedFile: c.AWS.SharedCredentialsFile, External: c.External, Metadata: metadata,
-			RotatingProfile: c.AWS.Profile,
-		}),
+		keys:  HostCredentials(c, metadata),
 		roles: credentials.New(),
-		proxy: proxyFunc(c),
+		proxy: Proxy(c),
 		roots: roots,
 	}
 	a.services = awsapi.NewServices(awsapi.ServicesConfig{
@@ -48,6 +44,15 @@ func newAWS(c *config.Config, metadata *awsapi.Metadata) (*aws, error) {
 		DualStack: c.AWS.DualStack || c.IPCompatibility == "ipv6", Roots: roots, Proxy: a.proxy,
 	})
 	return a, nil
+}
+
+// HostCredentials are the host's own keys, as the settings have them.
+func HostCredentials(c *config.Config, metadata *awsapi.Metadata) *awsapi.Credentials {
+	return awsapi.NewCredentials(awsapi.CredentialsConfig{
+		AccessKeyID: c.AWS.AccessKeyID.Reveal(), SecretAccessKey: c.AWS.SecretAccessKey.Reveal(), SessionToken: c.AWS.SessionToken.Reveal(),
+		Profile: c.AWS.Profile, SharedFile: c.AWS.SharedCredentialsFile, External: c.External, Metadata: metadata,
+		RotatingProfile: c.AWS.Profile,
+	})
 }
 
 // expect tells the store of role credentials which ones the restored tasks had:
@@ -64,9 +69,9 @@ func (a *aws) expect(tasks []engine.Task) {
 	}
 }
 
-// proxyFunc is the proxy that the settings name; instance metadata never goes
+// Proxy is the proxy that the settings name; instance metadata never goes
 // through it.
-func proxyFunc(c *config.Config) func(*http.Request) (*url.URL, error) {
+func Proxy(c *config.Config) func(*http.Request) (*url.URL, error) {
 	p := c.Proxy
 	no := p.No
 	if no == "" {

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/url"
 	"runtime"
-	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -20,7 +19,6 @@ import (
 	"github.com/berthd/berth/agent/control/tcs"
 	"github.com/berthd/berth/agent/credentials"
 	"github.com/berthd/berth/agent/engine"
-	"github.com/berthd/berth/agent/firelens"
 	"github.com/berthd/berth/agent/store"
 	"github.com/berthd/berth/agent/systemd"
 	"github.com/berthd/berth/runtime/network"
@@ -166,7 +164,7 @@ func (s *sessions) describe(ctx context.Context) (control.Host, error) {
 		OSFamily: osFamily(a), EC2InstanceID: a.identity.EC2InstanceID,
 		CustomAttributes: c.Instance.Attributes,
 		Features: control.Features{
-			LogDrivers: s.logDrivers(), Privileged: !c.Capability.PrivilegedDisabled, TaskLimits: c.Cgroup.TaskLimits,
+			LogDrivers: logDrivers(&c.Capability), AWSLogsRole: c.Capability.AWSLogsExecutionRole, Privileged: !c.Capability.PrivilegedDisabled, TaskLimits: c.Cgroup.TaskLimits,
 			ContainerOrdering: true, RestartPolicy: true, SharedNamespaces: true,
 			HealthChecks: !c.Task.DisableHealthChecks, ExecuteCommand: len(execAgentOf(c).available()) > 0,
 			PortRanges: true, External: c.External,
@@ -207,18 +205,6 @@ func (s *sessions) tags(ctx context.Context) (map[string]string, error) {
 	return tags, nil
 }
 
-// logDrivers are the drivers that are both there and allowed; FireLens always is
-// (spec/control-plane.md §2.1).
-func (s *sessions) logDrivers() []string {
-	configured := s.agent.options.Config.Capability.LoggingDrivers
-	return slices.DeleteFunc(builtLogDrivers(), func(d string) bool { return d != firelens.LogDriver && !slices.Contains(configured, d) })
-}
-
-// builtLogDrivers are the drivers that this version has.
-func builtLogDrivers() []string {
-	return []string{"json-file", "fluentd", "gelf", "splunk", firelens.LogDriver, "none"}
-}
-
 // communication is the ACS session.
 func (s *sessions) communication(id control.Identity, endpoints *control.Endpoints, t *tcs.Client) *acs.Client {
 	a := s.agent
@@ -227,9 +213,10 @@ func (s *sessions) communication(id control.Identity, endpoints *control.Endpoin
 		Endpoint: endpoints.ACS, Sign: s.signer.SignUpgrade, Proxy: s.proxy, Roots: a.aws.roots,
 		Tasks: a.engine, Sequence: manifests{a.host.store}, Credentials: s.credentials, Attachments: a.attachments,
 		Conversion: acs.Conversion{
-			Cluster: id.Cluster, LogDrivers: s.logDrivers(), PrivilegedDisabled: a.options.Config.Capability.PrivilegedDisabled,
-			ManagedAgents: execAgentOf(&a.options.Config).available(),
-			TaskRoles:     a.options.Config.Capability.TaskIAMRole, TaskRolesHost: a.options.Config.Capability.TaskIAMRoleHost,
+			Cluster: id.Cluster, LogDrivers: builtLogDrivers(), Region: a.options.Config.Region, IPv6Only: a.options.Config.IPCompatibility == "ipv6",
+			PrivilegedDisabled: a.options.Config.Capability.PrivilegedDisabled,
+			ManagedAgents:      execAgentOf(&a.options.Config).available(),
+			TaskRoles:          a.options.Config.Capability.TaskIAMRole, TaskRolesHost: a.options.Config.Capability.TaskIAMRoleHost,
 			TaskENI: a.options.Config.Network.TaskENI, Metadata: true, MetadataHost: a.host.metadata.forHostMode(),
 		},
 		Heartbeat: t.Heartbeat, Inactive: t.Drop, Connected: s.connected(s.acs, "ACS"), Log: s.log.Named("acs"),

@@ -33,6 +33,10 @@ type Conversion struct {
 	Cluster string
 	// LogDrivers are the drivers there are; nil is json-file and none.
 	LogDrivers []string
+	// Region is the host's, and IPv6Only says that it has no IPv4: both shape where
+	// awslogs sends to.
+	Region   string
+	IPv6Only bool
 	// TaskRoles and TaskRolesHost say that credentials are served to containers,
 	// the latter to those in host network mode, so that they are told where.
 	TaskRoles, TaskRolesHost bool

@@ -89,24 +89,3 @@ func (b *builder) hosts(out *task.Container, _ *wire.Container, docs documents, 
 	}
 	return nil
 }
-
-// log is the driver and its options, spec/task-engine.md §5.10.
-func (b *builder) log(out *task.Container, _ *wire.Container, docs documents, path string) error {
-	driver, options := docs.host.LogConfig.Type, docs.host.LogConfig.Config
-	if driver == "" {
-		driver = defaultLogDriver
-	}
-	known := b.LogDrivers
-	if known == nil {
-		known = []string{defaultLogDriver, "none"}
-	}
-	if !slices.Contains(known, driver) {
-		return &UnsupportedError{path + ".dockerConfig.hostConfig.LogConfig.Type", "the log driver " + driver}
-	}
-	if options["mode"] == "non-blocking" && options["max-buffer-size"] == "" {
-		// Docker's own default of 1m loses lines under load.
-		options["max-buffer-size"] = "10m"
-	}
-	out.Log = task.Log{Driver: driver, Options: options}
-	return nil
-}

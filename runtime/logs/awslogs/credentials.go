@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/config"
 )
 
 // When keys are renewed before they end, and how often that is tried.
@@ -50,10 +49,6 @@ type role struct {
 
 // newRings makes the host's keyrings; none asks for anything yet.
 func newRings(cfg Config) *rings {
-	host := cfg.Host
-	if host == nil {
-		host = &chain{}
-	}
 	client := &http.Client{Timeout: dialTimeout, Transport: &http.Transport{DisableKeepAlives: true}}
 	agent := &http.Client{Timeout: dialTimeout, Transport: &http.Transport{
 		DisableKeepAlives: true,
@@ -62,7 +57,7 @@ func newRings(cfg Config) *rings {
 		},
 	}}
 	return &rings{
-		host: &cached{ask: host.Retrieve}, roles: make(map[string]*role),
+		host: &cached{ask: cfg.Host.Retrieve}, roles: make(map[string]*role),
 		fetch: func(ctx context.Context, endpoint string) (aws.Credentials, error) {
 			u, err := url.Parse(endpoint)
 			if err == nil && u.Host != "" {
@@ -167,29 +162,4 @@ func fetchKeys(ctx context.Context, client *http.Client, from string) (_ aws.Cre
 		AccessKeyID: body.AccessKeyID, SecretAccessKey: body.SecretAccessKey, SessionToken: body.Token,
 		CanExpire: !body.Expiration.IsZero(), Expires: body.Expiration, Source: "execution role",
 	}, nil
-}
-
-// chain is the SDK's: environment, shared files, instance role. It is loaded when
-// it is first asked.
-type chain struct {
-	mu     sync.Mutex // guards loaded
-	loaded aws.CredentialsProvider
-}
-
-// Retrieve answers keys of the host.
-func (c *chain) Retrieve(ctx context.Context) (aws.Credentials, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.loaded == nil {
-		loaded, err := config.LoadDefaultConfig(ctx)
-		if err != nil {
-			return aws.Credentials{}, fmt.Errorf("cannot load AWS configuration: %w", err)
-		}
-		c.loaded = loaded.Credentials
-	}
-	keys, err := c.loaded.Retrieve(ctx)
-	if err != nil {
-		return aws.Credentials{}, fmt.Errorf("cannot find AWS credentials of this host: %w", err)
-	}
-	return keys, nil
 }

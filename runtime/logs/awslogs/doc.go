@@ -8,6 +8,6 @@
 // it is with Docker, but stands in its log's status until somebody makes it.
 //
 // Keys come from the agent (credentials.go) when the option
-// awslogs-credentials-endpoint names the task's execution role, else from the
-// host: environment, shared files, instance role.
+// awslogs-credentials-endpoint names the task's execution role, and are gone on
+// with while the agent is away; else they are the host's own.
 package awslogs

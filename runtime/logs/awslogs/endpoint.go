@@ -1,53 +1,40 @@
 package awslogs
 
 import (
-	"crypto/tls"
+	"crypto/x509"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 )
 
-// Config is what the driver knows of its host. The zero value asks each container
-// for its region, and finds keys as the SDK does.
+// Config is what the driver knows of its host. Host must be set.
 type Config struct {
 	// Region is the host's; containers may name another.
 	Region string
 	// Endpoint replaces the service's address in every region, unless a container
-	// names its own.
+	// names its own; "" does not.
 	Endpoint string
 	// DualStack and FIPS choose among the service's addresses.
 	DualStack, FIPS bool
 	// AgentSocket is the unix socket of the agent's host API, which gives the keys
 	// of execution roles.
 	AgentSocket string
-	// Host gives the keys of the host; nil is the SDK's chain.
+	// Host gives the keys of the host.
 	Host aws.CredentialsProvider
-	// Proxy and TLS are as in http.Transport.
+	// Proxy is as in http.Transport; Roots are trusted instead of the host's.
 	Proxy func(*http.Request) (*url.URL, error)
-	TLS   *tls.Config
-}
-
-// isolated are the regions in which a host's containers use the service of their
-// host's region, whatever they name (spec/task-engine.md §5.10).
-func isolated() []string {
-	return []string{
-		"us-isob-east-1", "us-iso-east-1", "us-iso-west-1", "eu-isoe-west-1",
-		"us-isof-south-1", "us-isof-east-1", "us-isob-west-1", "eusc-de-east-1",
-	}
+	Roots *x509.CertPool
 }
 
 // endpoint is the URL of the service for a container.
 func (c Config) endpoint(s settings) (string, error) {
 	text := s.endpoint
-	switch {
-	case c.Endpoint != "" && text == "":
+	if text == "" {
 		text = c.Endpoint
-	case slices.Contains(isolated(), c.Region) && !c.DualStack:
-		text = address(c.Region, false, c.FIPS)
-	case text == "":
+	}
+	if text == "" {
 		text = address(s.region, c.DualStack, c.FIPS)
 	}
 	if !strings.Contains(text, "://") {
