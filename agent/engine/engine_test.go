@@ -43,10 +43,7 @@ func TestLife(t *testing.T) {
 		defer stop()
 		synctest.Wait()
 		d := web("a1", 0)
-		if err := e.Accept(t.Context(), d); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(time.Second)
+		begin(t, e, d)
 		if got := e.Running(); !slices.Equal(got, []string{d.ARN}) {
 			t.Errorf("running: %v", got)
 		}
@@ -67,10 +64,7 @@ func TestBindingsAreReported(t *testing.T) {
 		e, stop := w.start(t, nil)
 		defer stop()
 		synctest.Wait()
-		if err := e.Accept(t.Context(), web("a1", 0)); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(time.Second)
+		begin(t, e, web("a1", 0))
 		last := w.reported()[1].Containers[0]
 		want := []task.Binding{
 			{BindIP: "0.0.0.0", Protocol: "tcp", ContainerPort: 80, ContainerPortEnd: 80, HostPort: 40000},
@@ -122,10 +116,7 @@ func TestPortTakenByTask(t *testing.T) {
 		synctest.Wait()
 		first, second := web("a1", 8080), web("a2", 8080)
 		for _, d := range []task.Definition{first, second} {
-			if err := e.Accept(t.Context(), d); err != nil {
-				t.Fatal(err)
-			}
-			time.Sleep(time.Second)
+			begin(t, e, d)
 		}
 		why, err := e.Why(t.Context(), "a2")
 		if err != nil || len(why) == 0 || !strings.Contains(why[0], "8080/tcp") || !strings.Contains(why[0], "a1") {
@@ -149,10 +140,7 @@ func TestPortTakenByProcess(t *testing.T) {
 		defer stop()
 		synctest.Wait()
 		d := web("a1", 8080)
-		if err := e.Accept(t.Context(), d); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(time.Second)
+		begin(t, e, d)
 		got := w.reports(d.ARN)
 		if len(got) != 1 || !strings.Contains(got[0], "HostConfigError") || !strings.Contains(got[0], "nginx") {
 			t.Errorf("reports: %v", got)
@@ -174,10 +162,7 @@ func TestHostResources(t *testing.T) {
 		big, huge := web("b1", 0), web("b2", 0)
 		big.Containers[0].Memory, huge.Containers[0].Memory = 250, 301
 		for _, d := range []task.Definition{small("a1"), big, huge, small("a2")} {
-			if err := e.Accept(t.Context(), d); err != nil {
-				t.Fatal(err)
-			}
-			time.Sleep(time.Second)
+			begin(t, e, d)
 		}
 		if got := w.reports(big.ARN); got != nil {
 			t.Errorf("a task that does not fit now began: %v", got)
@@ -208,10 +193,7 @@ func TestSigkillAfterTimeout(t *testing.T) {
 		synctest.Wait()
 		d := web("a1", 0)
 		d.Containers[0].StopTimeout = 7 * time.Second
-		if err := e.Accept(t.Context(), d); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(time.Second)
+		begin(t, e, d)
 		if err := e.Stop(t.Context(), d.ARN); err != nil {
 			t.Fatal(err)
 		}
@@ -233,10 +215,7 @@ func TestContainerDeletedBehindOurBack(t *testing.T) {
 		defer stop()
 		synctest.Wait()
 		d := web("a1", 0)
-		if err := e.Accept(t.Context(), d); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(time.Second)
+		begin(t, e, d)
 		w.runtime.Vanish(RuntimeID(d.ARN, "web"))
 		time.Sleep(5 * time.Second)
 		got := w.reports(d.ARN)
@@ -266,20 +245,19 @@ func TestUnknownTaskIsReportedStopped(t *testing.T) {
 // task ran once or has a reported reason, ECS heard everything in order and
 // nothing twice, and nothing is left on the host.
 func TestKilledAfterEveryEffect(t *testing.T) {
-	for _, scenario := range []struct {
-		name   string
-		script func(container.Spec) fakert.Script
-		stop   bool
-		want   string
-	}{
-		{"stopped by ECS", forever, true, "STOPPED, web STOPPED exit 143, side STOPPED exit 143"},
-		{"exits", exits(4), false, "STOPPED, web STOPPED exit 4"},
+	for _, scenario := range []life{
+		{"stopped by ECS", forever, true, "STOPPED, web STOPPED exit 143, side STOPPED exit 143", nil},
+		{"exits", exits(4), false, "STOPPED, web STOPPED exit 4", nil},
+		{
+			"shares namespaces", forever, true, "STOPPED, web STOPPED exit 143, side STOPPED exit 143",
+			func(d *task.Definition) { d.PID, d.IPC = "task", "task" },
+		},
 	} {
 		t.Run(scenario.name, func(t *testing.T) {
 			n := 1
 			for ; n < 200; n++ {
 				var died bool
-				synctest.Test(t, func(t *testing.T) { died = lifeWithDeath(t, scenario.script, scenario.stop, n, scenario.want) })
+				synctest.Test(t, func(t *testing.T) { died = scenario.withDeath(t, n) })
 				if t.Failed() || !died {
 					break
 				}
@@ -291,20 +269,31 @@ func TestKilledAfterEveryEffect(t *testing.T) {
 	}
 }
 
-// lifeWithDeath runs a task whose agent dies after effect n and says whether it
-// did.
-func lifeWithDeath(t *testing.T, script func(container.Spec) fakert.Script, stopTask bool, n int, want string) bool {
+// life is what a task does, and what ECS hears last.
+type life struct {
+	name   string
+	script func(container.Spec) fakert.Script
+	stop   bool // by ECS
+	want   string
+	edit   func(*task.Definition)
+}
+
+// withDeath runs a task whose agent dies after effect n and says whether it did.
+func (l life) withDeath(t *testing.T, n int) bool {
 	t.Helper()
-	w := newWorld(script)
+	w := newWorld(l.script)
 	w.dieAfter = n
 	d := web("a1", 8080)
+	if l.edit != nil {
+		l.edit(&d)
+	}
 	side := d.Containers[0]
 	side.Name, side.Essential, side.Ports = "side", false, nil
 	side.DependsOn = []task.Dependency{{Container: "web", Condition: task.ConditionStart}}
 	d.Containers = append(d.Containers, side)
 
 	e, end := w.start(t, nil)
-	accepted, stopped := false, !stopTask
+	accepted, stopped := false, !l.stop
 	for range 20 {
 		synctest.Wait()
 		if w.dead() {
@@ -326,7 +315,7 @@ func lifeWithDeath(t *testing.T, script func(container.Spec) fakert.Script, stop
 	}
 	end()
 	died := w.lives() > 1
-	checkEnd(t, w, d, n, want)
+	checkEnd(t, w, d, n, l.want)
 	return died
 }
 

@@ -27,10 +27,7 @@ func TestPortTwiceInOneTask(t *testing.T) {
 		other := d.Containers[0]
 		other.Name = "other"
 		d.Containers = append(d.Containers, other)
-		if err := e.Accept(t.Context(), d); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(time.Second)
+		begin(t, e, d)
 		got := w.reports(d.ARN)
 		if len(got) != 1 || !strings.HasPrefix(got[0], "STOPPED") || !strings.Contains(got[0], "HostConfigError") || !strings.Contains(got[0], "8080/tcp") {
 			t.Errorf("a task that wants one port twice can never begin; reports: %v", got)
@@ -48,10 +45,7 @@ func TestPortsOfHostMode(t *testing.T) {
 		synctest.Wait()
 		first, second := web("a1", 8080), web("a2", 8080)
 		first.Network, second.Network = task.NetworkHost, task.NetworkHost
-		if err := e.Accept(t.Context(), first); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(time.Second)
+		begin(t, e, first)
 		if err := e.Stop(t.Context(), first.ARN); err != nil {
 			t.Fatal(err)
 		}
@@ -188,10 +182,7 @@ func TestNetworkThatCannotBeRestored(t *testing.T) {
 		w := newWorld(forever)
 		e, stop := w.start(t, nil)
 		synctest.Wait()
-		if err := e.Accept(t.Context(), web("a1", 0)); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(time.Second)
+		begin(t, e, web("a1", 0))
 		stop()
 		e, stop = w.start(t, func(c *Config) { c.Network = brokenNetwork{c.Network} })
 		defer stop()
@@ -270,10 +261,7 @@ func TestStopNeedsNoRegistry(t *testing.T) {
 			e, stop := w.start(t, edit)
 			synctest.Wait()
 			d := web("a1", 0)
-			if err := e.Accept(t.Context(), d); err != nil {
-				t.Fatal(err)
-			}
-			time.Sleep(time.Second)
+			begin(t, e, d)
 			away.Store(true)
 			if restart {
 				stop()
@@ -307,10 +295,7 @@ func TestStopWithoutSignals(t *testing.T) {
 		defer stop()
 		synctest.Wait()
 		d := web("a1", 0)
-		if err := e.Accept(t.Context(), d); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(time.Second)
+		begin(t, e, d)
 		if err := e.Stop(t.Context(), d.ARN); err != nil {
 			t.Fatal(err)
 		}

@@ -145,10 +145,7 @@ func TestPullPinned(t *testing.T) {
 		synctest.Wait()
 		d := web("a1", 0)
 		d.Containers[0].Image = "registry.test/web@sha256:" + strings.Repeat("ab", 32)
-		if err := e.Accept(t.Context(), d); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(time.Second)
+		begin(t, e, d)
 		if diff := cmp.Diff([]string{"RUNNING, web RUNNING"}, s.reports(d.ARN)); diff != "" {
 			t.Error(diff)
 		}

@@ -285,6 +285,15 @@ func (w *world) start(t *testing.T, edit func(*Config)) (*Engine, func()) {
 	}
 }
 
+// begin has the engine accept a task, and gives it a second.
+func begin(t *testing.T, e *Engine, d task.Definition) {
+	t.Helper()
+	if err := e.Accept(t.Context(), d); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(time.Second)
+}
+
 // reports are what ECS was told of a task, in order.
 func (w *world) reports(arn string) []string {
 	w.mu.Lock()

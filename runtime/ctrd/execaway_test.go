@@ -62,6 +62,7 @@ func TestExecWhileContainerdRestarts(t *testing.T) {
 	}
 	awaitNone(t, "sleep 7400")
 	daemon.Start()
+	await(t, rt, "web", func(st container.Status) bool { return st.Phase == container.Running })
 }
 
 // TestSweepEndsExecs: what an agent ran in a container is ended by the next one,

@@ -67,7 +67,7 @@ func (r *Runtime) Create(ctx context.Context, spec container.Spec) error {
 	if _, ok := r.record(spec.ID); ok {
 		return nil
 	}
-	if !r.has(spec.Image) {
+	if !spec.Holder && !r.has(spec.Image) {
 		return &container.Error{
 			Kind: container.KindCreate,
 			Err:  fmt.Errorf("No such image: %s: %w", spec.Image, container.ErrNotFound), //nolint:staticcheck // Docker's words, spec/task-engine.md §7.5
