@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -23,29 +24,49 @@ func TestMain(m *testing.M) {
 	})
 }
 
-// restarting is the story that stops and kills its containerd.
-const restarting = "testdata/containerd.txtar"
+// Stories with a containerd of their own: one stops and kills it, the other fills
+// its disk.
+const (
+	restarting = "testdata/containerd.txtar"
+	filling    = "testdata/watermark.txtar"
+)
 
-// TestStories runs every story but one. They share a containerd, and some run at
+// TestStories runs every story but those. They share a containerd, and some run at
 // once.
 func TestStories(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txtar")
 	if err != nil {
 		t.Fatal(err)
 	}
-	tell(t, slices.DeleteFunc(files, func(f string) bool { return f == restarting }))
+	tell(t, slices.DeleteFunc(files, func(f string) bool { return f == restarting || f == filling }), t.TempDir())
 }
 
 // TestContainerdRestarts runs the story that restarts containerd, with one of its
 // own: the others must not notice.
-func TestContainerdRestarts(t *testing.T) { tell(t, []string{restarting}) }
+func TestContainerdRestarts(t *testing.T) { tell(t, []string{restarting}, t.TempDir()) }
 
-// tell runs stories on a containerd that is theirs.
-func tell(t *testing.T, files []string) {
+// TestDiskFills runs the story that fills the disk that images are kept on, with a
+// small one.
+func TestDiskFills(t *testing.T) {
+	needPrograms(t)
+	small := t.TempDir()
+	if err := syscall.Mount("berth-story", small, "tmpfs", 0, "size=100m"); err != nil {
+		t.Fatalf("cannot mount a small disk: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(small, syscall.MNT_DETACH); err != nil {
+			t.Errorf("cannot unmount %s: %v", small, err)
+		}
+	})
+	tell(t, []string{filling}, small)
+}
+
+// tell runs stories on a containerd that is theirs, with its images below root.
+func tell(t *testing.T, files []string, root string) {
 	t.Helper()
 	needPrograms(t)
 	binary, router := build(t)
-	daemon := runtimetest.NewContainerd(t, "containerd")
+	daemon := runtimetest.NewContainerdAt(t, "containerd", root)
 	testscript.Run(t, testscript.Params{
 		Files:               files,
 		RequireExplicitExec: true,

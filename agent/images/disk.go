@@ -18,7 +18,7 @@ func (c *Cleaner) relieve(ctx context.Context) {
 	if c.cfg.High <= 0 {
 		return
 	}
-	free, total, err := c.cfg.Runtime.Space()
+	free, total, err := c.cfg.Runtime.Space(ctx)
 	if err != nil || total == 0 {
 		return // containerd's disk is not ours to see
 	}
@@ -66,7 +66,7 @@ func (c *Cleaner) MakeRoom(ctx context.Context, bytes int64) {
 // and how much is free now.
 func (c *Cleaner) free(ctx context.Context, want uint64, why string) (removed int, now uint64) {
 	enough := func() bool {
-		free, _, err := c.cfg.Runtime.Space()
+		free, _, err := c.cfg.Runtime.Space(ctx)
 		now = free
 		return err != nil || free >= want || ctx.Err() != nil
 	}

@@ -39,7 +39,7 @@ type Runtime interface {
 	// Normalise completes a reference to the form of ImageRecord.Names.
 	Normalise(ref string) string
 	// Space is how many bytes are free of how many where images are kept.
-	Space() (free, total uint64, err error)
+	Space(ctx context.Context) (free, total uint64, err error)
 	// Strangers are the containers beside Berth's; RemoveStranger removes one that
 	// does not run.
 	Strangers(ctx context.Context) ([]container.Stranger, error)

@@ -81,7 +81,7 @@ func (*disk) Normalise(ref string) string {
 	return ref + ":latest"
 }
 
-func (d *disk) Space() (free, total uint64, err error) {
+func (d *disk) Space(context.Context) (free, total uint64, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	used := d.other

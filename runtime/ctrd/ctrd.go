@@ -49,8 +49,8 @@ type Config struct {
 	// StateDir holds the pipes of processes run by Exec, on a file system that
 	// a reboot empties; "" is /run/berth/ctrd.
 	StateDir string
-	// ContentDir is on the disk that containerd keeps images on: its free space
-	// is looked at before and after a pull; "" is /var/lib/containerd.
+	// ContentDir is on the disk that containerd keeps images on, whose free space is
+	// looked at before a pull; "" asks containerd.
 	ContentDir string
 	// CertsDir has the registries' hosts.toml and certificates, as containerd's
 	// documentation describes; "" is /etc/containerd/certs.d.
@@ -88,7 +88,6 @@ func (c Config) withDefaults() Config {
 	set(&c.Namespace, "berth")
 	set(&c.Snapshotter, "overlayfs")
 	set(&c.StateDir, "/run/berth/ctrd")
-	set(&c.ContentDir, "/var/lib/containerd")
 	set(&c.CertsDir, "/etc/containerd/certs.d")
 	if c.CgroupDriver == "" {
 		c.CgroupDriver = Cgroupfs
@@ -123,7 +122,7 @@ type Runtime struct {
 	flights *flights
 
 	downloads, unpacks *semaphore.Weighted
-	space              func(dir string) (free, total uint64, err error)
+	disks              disks
 
 	secrets sync.Mutex // held where the directory of secret variables changes
 
@@ -178,7 +177,6 @@ func New(cfg Config) (*Runtime, error) {
 		opened:    time.Now(),
 		ids:       newKeyed(),
 		pulling:   newGroups(),
-		space:     cfg.Space,
 		groups:    newGroups(),
 		images:    newImageCache(),
 		flights:   newFlights(),

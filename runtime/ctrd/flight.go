@@ -188,7 +188,7 @@ func (r *Runtime) fits(ctx context.Context, q fetchRequest, desc ocispec.Descrip
 	p := watch.progress()
 	need := 2 * (p.Total - p.Fetched)
 	lacks := func() (int64, error) {
-		free, _, err := r.space(r.cfg.ContentDir)
+		free, _, err := r.Space(ctx)
 		return need - int64(min(free, math.MaxInt64)), err
 	}
 	short, err := lacks()

@@ -54,6 +54,7 @@ func TestPull(t *testing.T) {
 		{"Digest", testPullDigest},
 		{"Never", testPullNever},
 		{"Room", testPullRoom},
+		{"Space", testSpace},
 		{"Schema1", testPullSchema1},
 		{"RemoveUnused", testRemoveUnused},
 	}

@@ -13,7 +13,6 @@ import (
 	remoteserrors "github.com/containerd/containerd/v2/core/remotes/errors"
 	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
-	"golang.org/x/sys/unix"
 
 	"github.com/berthd/berth/runtime/container"
 )
@@ -62,7 +61,7 @@ func (r *Runtime) failPull(ctx context.Context, kind container.Kind, named refer
 	c := &cause{words: redact(pullWords(named, err), named)}
 	switch code := statusOf(err); {
 	case isNoSpace(err):
-		c.words += r.fullness()
+		c.words += r.fullness(ctx)
 		c.kinds = append(c.kinds, container.ErrNoSpace)
 	case code == http.StatusNotFound, code == 0 && errdefs.IsNotFound(err):
 		c.kinds = append(c.kinds, container.ErrNotFound)
@@ -117,24 +116,4 @@ func registrySaid(body []byte) string {
 func redact(words string, named reference.Named) string {
 	words = secretURL.ReplaceAllString(words, "REDACTED ECR URL related to "+named.String())
 	return query.ReplaceAllString(words, "$1")
-}
-
-// fullness says how full the disk of the images is.
-func (r *Runtime) fullness() string {
-	free, total, err := r.space(r.cfg.ContentDir)
-	if err != nil {
-		return ""
-	}
-	return fmt.Sprintf(" (%d of %d MiB free at %s)", free>>20, total>>20, r.cfg.ContentDir)
-}
-
-// diskSpace is what an unprivileged writer may still use of the file system of
-// path, and its size, in bytes.
-func diskSpace(path string) (free, total uint64, err error) {
-	var fs unix.Statfs_t
-	if err := unix.Statfs(path, &fs); err != nil {
-		return 0, 0, fmt.Errorf("cannot ask for the free space of %s: %w", path, err)
-	}
-	size := uint64(fs.Bsize) // never negative
-	return fs.Bavail * size, fs.Blocks * size, nil
 }

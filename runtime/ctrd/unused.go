@@ -23,9 +23,6 @@ func (r *Runtime) Normalise(ref string) string {
 	return named.String()
 }
 
-// Space is how many bytes are free of how many where images are kept.
-func (r *Runtime) Space() (free, total uint64, err error) { return r.space(r.cfg.ContentDir) }
-
 // RemoveUnused takes all of an image's names away, and so the image, if no pull
 // of any of them is under way and inUse, which is asked while none can begin,
 // says no. It says whether it did, and returns when containerd has freed the

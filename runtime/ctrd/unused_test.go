@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -78,7 +79,7 @@ func testPullRoom(t *testing.T, p *pulls, _ *ctrd.Runtime) {
 	req := container.PullRequest{Ref: ref, MakeRoom: func(_ context.Context, bytes int64) { asked = bytes }}
 	_, err := rt.Pull(t.Context(), req, nil)
 	if !errors.Is(err, container.ErrNoSpace) || container.KindOf(err, "") != container.KindPull ||
-		!strings.Contains(err.Error(), "needs about") || !strings.Contains(err.Error(), "(1 of 100 MiB free at ") {
+		!strings.Contains(err.Error(), "needs about") || !strings.Contains(err.Error(), "(1 of 100 MiB free where containerd keeps images)") {
 		t.Errorf("Pull = %v", err)
 	}
 	// The layers compressed and unpacked.
@@ -111,6 +112,29 @@ func testPullSchema1(t *testing.T, p *pulls, rt *ctrd.Runtime) {
 	}
 	if slices.ContainsFunc(seen, func(pr container.Progress) bool { return pr.Digest != "" }) {
 		t.Errorf("a digest was told: %+v", seen)
+	}
+}
+
+// testSpace: containerd itself says where it keeps images.
+func testSpace(t *testing.T, p *pulls, _ *ctrd.Runtime) {
+	cfg := p.config(t, "space")
+	cfg.ContentDir = ""
+	var asked []string
+	cfg.Space = func(dir string) (uint64, uint64, error) {
+		asked = append(asked, dir)
+		if strings.Contains(dir, "snapshotter") {
+			return 1, 2, nil
+		}
+		return 3, 4, nil
+	}
+	free, total, err := open(t, cfg).Space(t.Context())
+	if err != nil || free != 1 || total != 2 || len(asked) != 2 {
+		t.Errorf("Space = %d of %d, %v, having looked at %q; want the disk that has less", free, total, err, asked)
+	}
+	for _, dir := range asked {
+		if st, err := os.Stat(dir); err != nil || !st.IsDir() || !strings.Contains(dir, t.Name()[:4]) {
+			t.Errorf("%s is not containerd's: %v", dir, err)
+		}
 	}
 }
 

@@ -51,6 +51,13 @@ func StartContainerd(tb testing.TB) (address string) {
 // PATH.
 func NewContainerd(tb testing.TB, binary string) *Containerd {
 	tb.Helper()
+	return NewContainerdAt(tb, binary, tb.TempDir()) // removed after cleanup
+}
+
+// NewContainerdAt is NewContainerd with what outlives the daemon, images among it,
+// in a directory of the caller's.
+func NewContainerdAt(tb testing.TB, binary, root string) *Containerd {
+	tb.Helper()
 	if os.Geteuid() != 0 {
 		tb.Skip("needs root: containerd mounts file systems")
 	}
@@ -67,7 +74,6 @@ func NewContainerd(tb testing.TB, binary string) *Containerd {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	root := tb.TempDir() // removed after cleanup
 	c := &Containerd{Address: filepath.Join(dir, "c.sock"), tb: tb, binary: path, dir: dir}
 	tb.Cleanup(c.cleanup)
 	c.root = root
