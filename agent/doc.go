@@ -68,6 +68,7 @@
 //	runtime/network              A  makes a Plan true: namespaces, bridge, veth, nftables
 //	runtime/runtimetest          T  conformance suite for any Runtime
 //	runtime/volumes              A  volumes of tasks: directories, shared ones, EFS, EBS
+//	runtime/vpc                  A  plays a VPC on one host, for berth local
 //
 // Directions: runtime, ipam and metrics never import agent. The engine imports
 // neither wire, store, ctrd nor network: it declares what it needs. localcluster

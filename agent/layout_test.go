@@ -40,7 +40,7 @@ var doors = map[string][]string{
 	"github.com/docker/go-units":             {"agent/cli", "agent/control/acs"},
 	"github.com/google/go-cmp":               {}, // tests only
 	"github.com/google/go-containerregistry": {"agent/localcluster"},
-	"github.com/google/nftables":             {"runtime/network"},
+	"github.com/google/nftables":             {"runtime/network", "runtime/vpc"},
 	"github.com/mdlayher/netlink":            {"runtime/network"},
 	"github.com/google/uuid":                 {"*"},
 	"github.com/moby/sys":                    {"*"},
@@ -49,7 +49,7 @@ var doors = map[string][]string{
 	"github.com/rogpeppe/go-internal":        {}, // tests only
 	"github.com/spf13/":                      {"agent/cli", "agent/cmd/berth"},
 	"github.com/vbauerster/mpb":              {"agent/cli"},
-	"github.com/vishvananda/":                {"runtime/network", "metrics/netns"},
+	"github.com/vishvananda/":                {"runtime/network", "runtime/vpc", "metrics/netns"},
 	"go.etcd.io/bbolt":                       {"agent/store"},
 	"go.uber.org/zap":                        {"*"},
 	"golang.org/x/":                          {"*"},

@@ -75,6 +75,20 @@ func (s *Server) Addr() string { return s.listener.Addr().String() }
 // URL is the endpoint for the ECS API, such as http://127.0.0.1:4601.
 func (s *Server) URL() string { return "http://" + s.Addr() }
 
+// InterfaceOwners are the ARNs of the tasks that have a network interface and have
+// not stopped.
+func (s *Server) InterfaceOwners() []string {
+	var owners []string
+	s.ledger.view(func(st *state) {
+		for arn, t := range st.Tasks {
+			if t.Interface != nil && t.LastStatus != ecs.StatusStopped {
+				owners = append(owners, arn)
+			}
+		}
+	})
+	return owners
+}
+
 // Close frees the port of a server that is not running.
 func (s *Server) Close() error { return s.listener.Close() }
 

@@ -96,7 +96,6 @@ func (n *Network) makeBranch(e *ipam.ENI, ns netns.NsHandle) error {
 	attrs.HardwareAddr = slices.Clone(e.MAC[:])
 	attrs.ParentIndex = trunk.Attrs().Index
 	attrs.Namespace = netlink.NsFd(ns)
-	attrs.Alias = aliasPrefix
 	vlan := &netlink.Vlan{LinkAttrs: attrs, VlanId: e.VLAN, VlanProtocol: netlink.VLAN_PROTOCOL_8021Q}
 	if err := n.nl.LinkAdd(vlan); err != nil {
 		return fmt.Errorf("cannot make VLAN %d of trunk %s: %w", e.VLAN, trunk.Attrs().Name, err)
