@@ -183,6 +183,12 @@ func TestPayload(t *testing.T) {
 		heartbeat(c, "h3")
 		expectLog(t, w, "reject bad UnrecogniedTaskError: Error loading task - tasks[0].memory: a JSON string does not fit int64", "accept good")
 
+		// One that can be read and never be set up is reported in its own words, and
+		// the payload is taken.
+		c.Send(payload("p3s", strings.Replace(running("odd"), `"image":"i"`, `"image":"i","links":["ghost"]`, 1)))
+		c.Expect(ackOf("p3s"))
+		expectLog(t, w, "reject odd could not find container for link ghost")
+
 		// A null task stands against the ack, and so does a disk that is full.
 		c.Send(payload("p4", "null"))
 		w.set(func() { w.broken = true })

@@ -146,8 +146,9 @@ func (b *builder) container(c *wire.Container, docs documents, path string) (tas
 		return task.Container{}, field(path+".name", "%q is not a name of a container", c.Name)
 	}
 	if limit := b.task.Memory; limit > 0 && c.Memory > limit {
-		return task.Container{}, field(path+".memory",
-			"container memory limit(%d) greater than task memory limit(%d)", c.Memory, limit)
+		return task.Container{}, setUp(path+".memory", "resource cannot be initialized for task %s: cgroup resource: "+
+			"unable to build resource spec for task: task memory spec builder: "+
+			"container memory limit(%d) greater than task memory limit(%d)", b.task.ARN, c.Memory, limit)
 	}
 	out := task.Container{
 		Name: c.Name, ARN: c.ARN, Image: docs.config.Image, Essential: c.Essential,
@@ -181,7 +182,7 @@ func (b *builder) health(out *task.Container, c *wire.Container, docs documents,
 	switch {
 	case h == nil || len(h.Test) == 0:
 		if out.ReportHealth {
-			return field(path+".healthCheckType", "docker health check is nil while container health check type is DOCKER")
+			return setUp(path+".healthCheckType", "DockerClientConfigError: docker health check is nil while container health check type is DOCKER")
 		}
 		if h == nil {
 			return nil // The image's own, if it has one, is run and not reported.

@@ -49,10 +49,10 @@ func (b *builder) documents(c *wire.Container, path string) (documents, error) {
 		return d, nil
 	}
 	if err := d.config.Merge(c.DockerConfig.Config); err != nil {
-		return documents{}, field(path+".dockerConfig.config", "Unable decode given docker config: %v", err)
+		return documents{}, setUp(path+".dockerConfig.config", "DockerClientConfigError: Unable decode given docker config: %v", err)
 	}
 	if err := d.host.Merge(c.DockerConfig.HostConfig); err != nil {
-		return documents{}, field(path+".dockerConfig.hostConfig", "Unable to decode given host config: %v", err)
+		return documents{}, setUp(path+".dockerConfig.hostConfig", "HostConfigError: Unable to decode given host config: %v", err)
 	}
 	return d, nil
 }

@@ -47,13 +47,13 @@ func (b *builder) links(out *task.Container, _ *wire.Container, docs documents, 
 		at := fmt.Sprintf("%s.links[%d]", path, i)
 		name, alias, found := strings.Cut(link, ":")
 		if name == "" || (found && alias == "") || strings.Contains(alias, ":") {
-			return field(at, "invalid link format")
+			return setUp(at, "invalid link format")
 		}
 		if !found {
 			alias = name
 		}
 		if !b.has(name) {
-			return field(at, "could not find container for link %s", link)
+			return setUp(at, "could not find container for link %s", link)
 		}
 		out.Links = append(out.Links, task.Link{Container: name, Alias: alias})
 		depend(out, name, task.ConditionStart)

@@ -153,7 +153,7 @@ func (b *builder) binds(c *wire.Container, path string) ([]string, error) {
 		mpath := fmt.Sprintf("%s.mountPoints[%d]", path, i)
 		v := b.named(m.SourceVolume)
 		if v == nil {
-			return nil, field(mpath+".sourceVolume", "Invalid volume referenced: %s", m.SourceVolume)
+			return nil, setUp(mpath+".sourceVolume", "HostConfigError: Invalid volume referenced: %s", m.SourceVolume)
 		}
 		destination, options := mountPoint(m)
 		if destination == "" {
@@ -231,12 +231,12 @@ func (b *builder) volumesFrom(path string) error {
 			return nil
 		}
 		if slices.Contains(above, c.Name) {
-			return field(fmt.Sprintf("%s.containers[%d].volumesFrom", path, i), "leads back to %s", c.Name)
+			return setUp(fmt.Sprintf("%s.containers[%d].volumesFrom", path, i), "Task dependencies cannot be resolved, taskArn: %s", b.task.ARN)
 		}
 		for n, from := range c.VolumesFrom {
 			source := slices.IndexFunc(b.task.Containers, func(o *wire.Container) bool { return o.Name == from.SourceContainer })
 			if source < 0 {
-				return field(fmt.Sprintf("%s.containers[%d].volumesFrom[%d].sourceContainer", path, i, n),
+				return setUp(fmt.Sprintf("%s.containers[%d].volumesFrom[%d].sourceContainer", path, i, n),
 					"could not find volume source container with name %s", from.SourceContainer)
 			}
 			if err := take(source, append(above, c.Name)); err != nil {

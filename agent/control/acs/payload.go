@@ -2,6 +2,7 @@ package acs
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -135,20 +136,27 @@ func setOf(taskARN string, role credentials.Role, w *wire.IAMRoleCredentials) cr
 	}
 }
 
-// rejectAll reports the tasks that cannot be run. It answers false when there
-// are any: such a payload is not acknowledged.
+// rejectAll reports the tasks that cannot be run. It answers false when one of
+// them could not even be read, or not be reported: such a payload is not
+// acknowledged.
 func (s *session) rejectAll(ctx context.Context, tasks []refused) bool {
+	ok := true
 	for _, t := range tasks {
 		if t.arn == "" {
 			s.log.Warn("payload has a task without an ARN", zap.Error(t.err))
+			ok = false
 			continue
 		}
+		reason := rejection + t.err.Error()
+		setUp, read := errors.AsType[*SetUpError](t.err)
+		if read {
+			reason = setUp.Reason
+		}
 		s.log.Error("task cannot be run and is reported STOPPED", zap.String("task", t.arn), zap.Error(t.err))
-		// What came of it is logged there, and the payload is not acknowledged in
-		// any case.
-		_ = s.taskError("cannot report task", t.arn, s.cfg.Tasks.Reject(ctx, t.arn, rejection+t.err.Error()))
+		reported := s.taskError("cannot report task", t.arn, s.cfg.Tasks.Reject(ctx, t.arn, reason))
+		ok = ok && read && reported == nil
 	}
-	return len(tasks) == 0
+	return ok
 }
 
 // atOnce bounds the tasks that are handed over at the same time. The store puts
