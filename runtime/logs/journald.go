@@ -169,12 +169,19 @@ func (d *journald) pass(entry []byte) error {
 	if _, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, seals); err != nil {
 		return err
 	}
-	conn, ok := d.link.conn.(*net.UnixConn)
-	if !ok {
-		return errors.New("no unix socket")
+	// net does not send with rights over a datagram socket that is connected.
+	socket, err := raw(d.link.conn)
+	if err != nil {
+		return err
 	}
-	_, _, err = conn.WriteMsgUnix(nil, unix.UnixRights(fd), nil)
-	return err
+	var sent error
+	if err := socket.Write(func(to uintptr) bool {
+		sent = unix.Sendmsg(int(to), nil, unix.UnixRights(fd), nil, 0)
+		return !errors.Is(sent, unix.EAGAIN)
+	}); err != nil {
+		return err
+	}
+	return sent
 }
 
 // Mark is never needed: the queue keeps the place.
