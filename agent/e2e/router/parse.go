@@ -149,12 +149,13 @@ func (s *section) put(block, key, value string) {
 	}
 }
 
-// fromEnvironment fills in variables; one that is not there stays as it is.
+// fromEnvironment puts stars for variables that are there, for they are secret;
+// one that is not there stays as it is.
 func fromEnvironment(value, pattern string) string {
 	re := regexp.MustCompile(pattern)
 	return re.ReplaceAllStringFunc(value, func(found string) string {
-		if text, there := os.LookupEnv(re.FindStringSubmatch(found)[1]); there {
-			return text
+		if _, there := os.LookupEnv(re.FindStringSubmatch(found)[1]); there {
+			return "***"
 		}
 		return found
 	})
