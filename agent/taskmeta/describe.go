@@ -120,7 +120,7 @@ func (d describer) container(t *Task, i int) containerShape {
 	def, c, s := t.definition(), &t.definition().Containers[i], &t.State.Containers[i]
 	out := containerShape{
 		DockerID: s.RuntimeID, Name: c.Name, DockerName: def.RuntimeName(c.Name), Image: c.Image, ImageID: s.ImageID,
-		Labels: c.Spec.Labels, DesiredStatus: string(t.Desired), KnownStatus: containerStatus(t, s), ExitCode: exitCode(s),
+		DesiredStatus: string(t.Desired), KnownStatus: containerStatus(t, s), ExitCode: exitCode(s),
 		Limits:    containerLimits{CPU: max(2, c.CPU), Memory: c.Memory},
 		CreatedAt: utc(s.CreatedAt), StartedAt: utc(startedAt(s)), FinishedAt: utc(s.EndedAt), Type: "NORMAL",
 		Ports: d.ports(s.Bindings), Health: health(c, s),
@@ -128,11 +128,14 @@ func (d describer) container(t *Task, i int) containerShape {
 	if t.Settled[c.Name] {
 		out.DesiredStatus = statusStopped
 	}
-	if d.volumes != nil {
-		out.Volumes = d.volumes(def, c.Name)
-	}
-	if s.RuntimeID != "" && d.version != v2 || def.ENI != nil {
-		out.Networks = d.networks(t, c.Name)
+	if s.RuntimeID != "" {
+		out.Labels = c.Spec.Labels
+		if d.volumes != nil {
+			out.Volumes = d.volumes(def, c.Name)
+		}
+		if d.version != v2 || def.ENI != nil {
+			out.Networks = d.networks(t, c.Name)
+		}
 	}
 	if d.version == v4 {
 		out.LogDriver, out.LogOptions, out.ContainerARN = c.Log.Driver, maps.Clone(c.Log.Options), c.ARN

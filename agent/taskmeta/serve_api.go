@@ -79,7 +79,7 @@ type protectionShape struct {
 type protectionState struct {
 	ExpirationDate    *string
 	ProtectionEnabled bool
-	TaskArn           string //nolint:revive // The protocol's.
+	TaskArn           string
 }
 
 type failureShape struct {

@@ -195,3 +195,38 @@ func TestEveryCall(t *testing.T) {
 		t.Errorf("called %s", got)
 	}
 }
+
+// TestAsAndFor: another's signature, another name, and the request's id of a
+// refusal.
+func TestAsAndFor(t *testing.T) {
+	var got []string
+	url := wstest.ServeHTTP(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		agent := r.Header.Get("User-Agent")
+		got = append(got, r.Header.Get("X-Signed")+"-"+agent[strings.LastIndex(agent, "berth"):])
+		w.Header().Set("X-Amzn-RequestId", "request-1")
+		w.WriteHeader(http.StatusBadRequest)
+		_, _ = w.Write([]byte(`{"__type":"AccessDeniedException","message":"no"}`))
+	}))
+	sign := func(who string) func(context.Context, *http.Request, []byte) error {
+		return func(_ context.Context, r *http.Request, _ []byte) error {
+			r.Header.Set("X-Signed", who)
+			return nil
+		}
+	}
+	c := New(Config{Endpoint: url, Sign: sign("host")})
+	defer c.Close()
+	_, err := c.As(sign("role")).GetTaskProtection(t.Context(), &ecs.GetTaskProtectionRequest{})
+	_, _ = c.As(sign("role")).UpdateTaskProtection(t.Context(), &ecs.UpdateTaskProtectionRequest{})
+	_, _ = c.For("container/web").ListTagsForResource(t.Context(), &ecs.ListTagsForResourceRequest{})
+	_, _ = c.ListTagsForResource(t.Context(), &ecs.ListTagsForResourceRequest{})
+	if want := "role-berth|role-berth|host-berth container/web|host-berth"; strings.Join(got, "|") != want {
+		t.Errorf("called as %s", strings.Join(got, "|"))
+	}
+	var answer interface {
+		StatusCode() int
+		RequestID() string
+	}
+	if !errors.As(err, &answer) || answer.StatusCode() != http.StatusBadRequest || answer.RequestID() != "request-1" {
+		t.Errorf("got %v", err)
+	}
+}
