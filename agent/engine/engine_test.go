@@ -185,6 +185,42 @@ func TestHostResources(t *testing.T) {
 	})
 }
 
+// TestGPUIsHadByOneTask: a GPU that ECS hands on before the task that has it is gone
+// is waited for.
+func TestGPUIsHadByOneTask(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(forever)
+		e, stop := w.start(t, nil)
+		defer stop()
+		synctest.Wait()
+		gpu := func(id, device string) task.Definition {
+			d := web(id, 0)
+			d.Associations = []task.Association{{Type: task.AssociationGPU, Name: device, Containers: []string{"web"}}}
+			return d
+		}
+		first, second, other := gpu("a1", "GPU-a"), gpu("a2", "GPU-a"), gpu("a3", "GPU-b")
+		for _, d := range []task.Definition{first, second, other} {
+			begin(t, e, d)
+		}
+		if got := w.reports(second.ARN); got != nil {
+			t.Errorf("a task began with a GPU that another has: %v", got)
+		}
+		if why, err := e.Why(t.Context(), "a2"); err != nil || !strings.Contains(fmt.Sprint(why), "needs GPU GPU-a, which task a1 has") {
+			t.Errorf("it waits for %v, %v", why, err)
+		}
+		if got := w.reports(other.ARN); len(got) != 2 {
+			t.Errorf("a task with a free GPU did not begin: %v", got)
+		}
+		if err := e.StopTask(t.Context(), "a1", ""); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		if got := w.reports(second.ARN); len(got) != 2 {
+			t.Errorf("the waiting task did not begin: %v", got)
+		}
+	})
+}
+
 func TestSigkillAfterTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(func(container.Spec) fakert.Script { return fakert.Script{IgnoreTerm: true} })
@@ -252,6 +288,7 @@ func TestKilledAfterEveryEffect(t *testing.T) {
 			"shares namespaces", forever, true, "STOPPED, web STOPPED exit 143, side STOPPED exit 143",
 			func(d *task.Definition) { d.PID, d.IPC = "task", "task" },
 		},
+		{"awsvpc", forever, true, "STOPPED, web STOPPED exit 143, side STOPPED exit 143", inVPC},
 	} {
 		t.Run(scenario.name, func(t *testing.T) {
 			n := 1

@@ -258,13 +258,17 @@ func (w *world) start(t *testing.T, edit func(*Config)) (*Engine, func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	linkLocal, err := ipam.New(ipam.DefaultLinkLocal())
+	if err != nil {
+		t.Fatal(err)
+	}
 	table, err := ports.New(ports.Config{Dynamic: ports.Range{First: 40000, Last: 40010}, Binder: binder{w}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	config := Config{
 		Runtime: mortalRuntime{w.runtime, a}, Network: a, Cgroups: mortalCgroups{a}, Logs: mortalLogs{a},
-		Store: mortalStore{a}, Addresses: addresses, Ports: table, Log: zap.NewNop(),
+		Store: mortalStore{a}, Addresses: addresses, LinkLocal: linkLocal, Ports: table, Log: zap.NewNop(),
 		CleanupWait: time.Minute, Region: "eu-west-1",
 	}
 	if edit != nil {
