@@ -75,20 +75,22 @@ func TestReasons(t *testing.T) {
 
 // TestErrorNames compares the names of errors with those of the ECS agent.
 func TestErrorNames(t *testing.T) {
-	for kind, want := range map[container.Kind]string{
-		container.KindManifest: "CannotPullImageManifestError", container.KindPull: "CannotPullContainerError",
-		container.KindCreate: "CannotCreateContainerError", container.KindStart: "CannotStartContainerError",
-		container.KindStop: "CannotStopContainerError", container.KindInspect: "CannotInspectContainerError",
-		container.KindRemove: "CannotRemoveContainerError", container.KindTimeout: "DockerTimeoutError",
-		container.KindConfig: "DockerClientConfigError", container.KindHost: "HostConfigError",
-		container.KindNetwork: "ContainerNetworkingError", container.KindResources: "ResourceInitializationError",
-	} {
-		if string(kind) != want {
-			t.Errorf("%q is not %q", kind, want)
-		}
-	}
 	for got, want := range map[string]string{
-		task.AgentStarted: "ExecuteCommandAgent started", task.AgentRestarted: "ExecuteCommandAgent restarted",
+		string(container.KindManifest):  "CannotPullImageManifestError",
+		string(container.KindPull):      "CannotPullContainerError",
+		string(container.KindCreate):    "CannotCreateContainerError",
+		string(container.KindStart):     "CannotStartContainerError",
+		string(container.KindStop):      "CannotStopContainerError",
+		string(container.KindInspect):   "CannotInspectContainerError",
+		string(container.KindRemove):    "CannotRemoveContainerError",
+		string(container.KindTimeout):   "DockerTimeoutError",
+		string(container.KindConfig):    "DockerClientConfigError",
+		string(container.KindHost):      "HostConfigError",
+		string(container.KindNetwork):   "ContainerNetworkingError",
+		string(container.KindResources): "ResourceInitializationError",
+		string(container.KindPullECR):   "CannotPullECRContainerError",
+		string(container.KindPullAuth):  "CannotPullContainerAuthError",
+		task.AgentStarted:               "ExecuteCommandAgent started", task.AgentRestarted: "ExecuteCommandAgent restarted",
 		task.AgentNotRestarted: "ExecuteCommandAgent cannot be restarted", task.AgentNotInitialised: "ExecuteCommandAgent Initialization failed - ",
 		task.AgentContainerStopped: "Received Container Stopped event",
 	} {

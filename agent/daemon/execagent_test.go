@@ -2,6 +2,8 @@ package daemon
 
 import (
 	"encoding/json"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -100,7 +102,7 @@ func TestExecAgentOutfit(t *testing.T) {
 	if err := a.Remove(t.Context(), d); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := os.Stat(filepath.Join(a.logs, "t1")); !os.IsNotExist(err) {
+	if _, err := os.Stat(filepath.Join(a.logs, "t1")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the task's logs: %v", err)
 	}
 }

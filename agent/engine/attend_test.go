@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"sync"
@@ -66,15 +67,15 @@ func (p *patient) count() int {
 func well(context.Context, container.ExecRequest) (int, error) { return 0, nil }
 
 func ill(_ context.Context, req container.ExecRequest) (int, error) {
-	fmt.Fprint(req.Stdout, "no page")
-	fmt.Fprint(req.Stderr, " for you")
-	return 7, nil
+	_, out := io.WriteString(req.Stdout, "no page")
+	_, err := io.WriteString(req.Stderr, " for you")
+	return 7, errors.Join(out, err)
 }
 
 func hangs(ctx context.Context, req container.ExecRequest) (int, error) {
-	fmt.Fprint(req.Stdout, "still looking")
+	_, err := io.WriteString(req.Stdout, "still looking")
 	<-ctx.Done()
-	return 137, nil
+	return 137, err
 }
 
 // health is what is known of the container's.
@@ -321,13 +322,19 @@ func TestManagedAgentFails(t *testing.T) {
 		want   string
 		runs   int32
 	}{
-		{"exits", func(context.Context, container.ExecRequest) (int, error) { return 3, nil }, nil,
-			"web STOPPED ExecuteCommandAgent process exited with exit code: 3", agentAttempts},
-		{"cannot be run", func(context.Context, container.ExecRequest) (int, error) {
-			return 0, container.Errorf(container.KindStart, "exec format error")
-		}, nil, "web STOPPED unable to start ExecuteCommandAgent [create]: exec format error", agentAttempts},
-		{"cannot be fitted out", well, errors.New("no complete version"),
-			"web STOPPED ExecuteCommandAgent Initialization failed - no complete version", 0},
+		{
+			"exits", func(context.Context, container.ExecRequest) (int, error) { return 3, nil }, nil,
+			"web STOPPED ExecuteCommandAgent process exited with exit code: 3", agentAttempts,
+		},
+		{
+			"cannot be run", func(context.Context, container.ExecRequest) (int, error) {
+				return 0, container.Errorf(container.KindStart, "exec format error")
+			}, nil, "web STOPPED unable to start ExecuteCommandAgent [create]: exec format error", agentAttempts,
+		},
+		{
+			"cannot be fitted out", well, errors.New("no complete version"),
+			"web STOPPED ExecuteCommandAgent Initialization failed - no complete version", 0,
+		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

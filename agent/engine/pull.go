@@ -41,8 +41,10 @@ func (r *runner) pull(ctx context.Context, c *task.Container) {
 		}
 		facts = append(facts,
 			task.Resolved{Container: c.Name, Digest: image.Digest, ByAgent: image.Known && !pinned(c)},
-			task.Pulled{Container: c.Name, Digest: image.Digest, ImageID: image.ConfigDigest, Asked: asked, At: time.Now(),
-				Healthcheck: image.Healthcheck, Shell: image.Shell})
+			task.Pulled{
+				Container: c.Name, Digest: image.Digest, ImageID: image.ConfigDigest, Asked: asked, At: time.Now(),
+				Healthcheck: image.Healthcheck, Shell: image.Shell,
+			})
 		r.keepImage(c.Name, image)
 		r.tell(facts...)
 	case errors.Is(context.Cause(ctx), errTaskStopped):

@@ -186,21 +186,9 @@ func (m *Machine) applyPull(f Fact) {
 		}
 	case Pulled:
 		m.land(f.Container, flightPull, flightCancel)
-		c := m.find(f.Container)
-		if c == nil || c.Phase != PhasePending {
-			return
+		if c := m.find(f.Container); c != nil && c.Phase == PhasePending {
+			m.pulled(c, f)
 		}
-		if f.Digest != "" {
-			c.Digest = f.Digest
-		}
-		c.ImageID = f.ImageID
-		if f.Healthcheck != nil || m.definition(c.Name).HealthCheck != nil {
-			c.Check.Image, c.Check.Shell = f.Healthcheck, f.Shell
-		}
-		if f.Asked {
-			c.Pulling.StoppedAt = f.At
-		}
-		c.enter(PhasePulled)
 	case PullFailed:
 		m.land(f.Container, flightPull, flightCancel)
 		c := m.find(f.Container)
@@ -222,6 +210,21 @@ func (m *Machine) applyPull(f Fact) {
 		}
 	default:
 	}
+}
+
+// pulled records what image a container has.
+func (m *Machine) pulled(c *ContainerState, f Pulled) {
+	if f.Digest != "" {
+		c.Digest = f.Digest
+	}
+	c.ImageID = f.ImageID
+	if f.Healthcheck != nil || m.definition(c.Name).HealthCheck != nil {
+		c.Check.Image, c.Check.Shell = f.Healthcheck, f.Shell
+	}
+	if f.Asked {
+		c.Pulling.StoppedAt = f.At
+	}
+	c.enter(PhasePulled)
 }
 
 func (m *Machine) applyStart(f Fact) {

@@ -21,8 +21,8 @@ func (r *Runtime) sweepExecs(ctx context.Context) {
 	}
 	for _, d := range dirs {
 		dir := filepath.Join(execDir(r.cfg.StateDir), d.Name())
-		owner, err := os.ReadFile(filepath.Join(dir, execOwner))
-		if err == nil && !r.sweepExec(ctx, string(owner), d.Name()) {
+		owner, err := os.Readlink(filepath.Join(dir, execOwner))
+		if err == nil && !r.sweepExec(ctx, owner, d.Name()) {
 			continue
 		}
 		if err := os.RemoveAll(dir); err != nil {

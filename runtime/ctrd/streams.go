@@ -32,7 +32,8 @@ type streams struct {
 	copying  sync.WaitGroup // of the outputs
 }
 
-// execOwner is the file beside the pipes that says whose they are.
+// execOwner is the link beside the pipes that says whose they are: unlike a file,
+// it is there whole or not at all.
 const execOwner = "container"
 
 // openStreams makes the FIFOs of a container's process and opens our ends. close
@@ -42,8 +43,8 @@ func openStreams(stateDir, id, owner string, req container.ExecRequest) (_ *stre
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		return nil, fmt.Errorf("cannot make directory for pipes: %w", err)
 	}
-	if err := os.WriteFile(filepath.Join(s.dir, execOwner), []byte(owner), 0o600); err != nil {
-		return nil, errors.Join(fmt.Errorf("cannot write whose pipes they are: %w", err), os.RemoveAll(s.dir))
+	if err := os.Symlink(owner, filepath.Join(s.dir, execOwner)); err != nil {
+		return nil, errors.Join(fmt.Errorf("cannot note whose pipes they are: %w", err), os.RemoveAll(s.dir))
 	}
 	ctx, cancel := context.WithCancel(context.Background()) //nolint:forbidigo // FIFOs are opened for the life of the process
 	s.cancel = cancel
