@@ -55,6 +55,7 @@ var doors = map[string][]string{
 	"golang.org/x/":                          {"*"},
 	"google.golang.org/grpc":                 {"runtime/ctrd"},
 	"google.golang.org/protobuf":             {"runtime/ctrd"},
+	"tags.cncf.io/":                          {"runtime/ctrd"},
 }
 
 // grabBags are names that say nothing and so attract everything.

@@ -168,6 +168,7 @@ type Instance struct {
 
 // Paths are directories and sockets.
 type Paths struct {
+	CDI       string // device files of the Container Device Interface; empty means /etc/cdi and /var/run/cdi
 	Data      string
 	Run       string
 	Socket    string // host API
@@ -271,6 +272,7 @@ type Metrics struct {
 type Capability struct {
 	LoggingDrivers       []string
 	PrivilegedDisabled   bool
+	GPU                  bool // give GPUs to tasks and register them
 	SELinux              bool
 	AppArmor             bool
 	TaskIAMRole          bool

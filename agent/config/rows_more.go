@@ -51,6 +51,7 @@ func capabilityRows() []row {
 	return []row{
 		field[[]string]{env: "ECS_AVAILABLE_LOGGING_DRIVERS", key: "AvailableLoggingDrivers", kind: names, bound: loggingDrivers, at: func(c *Config) *[]string { return &c.Capability.LoggingDrivers }}.row(),
 		field[bool]{env: "ECS_DISABLE_PRIVILEGED", key: "PrivilegedDisabled", kind: booleans(), at: func(c *Config) *bool { return &c.Capability.PrivilegedDisabled }}.row(),
+		field[bool]{env: "ECS_ENABLE_GPU_SUPPORT", key: "GPUSupportEnabled", kind: booleans(), at: func(c *Config) *bool { return &c.Capability.GPU }}.row(),
 		field[bool]{env: "ECS_SELINUX_CAPABLE", key: "SELinuxCapable", kind: booleans(), at: func(c *Config) *bool { return &c.Capability.SELinux }}.row(),
 		field[bool]{env: "ECS_APPARMOR_CAPABLE", key: "AppArmorCapable", kind: booleans(), at: func(c *Config) *bool { return &c.Capability.AppArmor }}.row(),
 		field[bool]{env: "ECS_ENABLE_TASK_IAM_ROLE", key: "TaskIAMRoleEnabled", kind: booleans(), at: func(c *Config) *bool { return &c.Capability.TaskIAMRole }}.row(),
@@ -83,6 +84,7 @@ func berthRows() []row {
 		field[string]{env: "BERTH_BRIDGE_SUBNET", kind: texts(), bound: subnet(true), fatal: true, at: func(c *Config) *string { return &c.Network.Subnet }}.row(),
 		field[string]{env: "BERTH_BRIDGE_SUBNET_IPV6", kind: texts(), bound: subnet(false), fatal: true, at: func(c *Config) *string { return &c.Network.SubnetIPv6 }}.row(),
 		field[bool]{env: "BERTH_BLOCK_IMDS", kind: booleans(), at: func(c *Config) *bool { return &c.Network.BlockIMDS }}.row(),
+		field[string]{env: "BERTH_CDI_DIR", kind: texts(), bound: absolute, at: func(c *Config) *string { return &c.Paths.CDI }}.row(),
 		field[string]{env: "BERTH_EBS_DIR", kind: texts(), bound: absolute, at: func(c *Config) *string { return &c.Paths.EBS }}.row(),
 		field[string]{env: "BERTH_EXECUTE_COMMAND_DIR", kind: texts(), bound: absolute, at: func(c *Config) *string { return &c.Paths.Exec }}.row(),
 		field[string]{env: "BERTH_EXECUTE_COMMAND_LOG_DIR", kind: texts(), bound: absolute, at: func(c *Config) *string { return &c.Paths.ExecLogs }}.row(),

@@ -10,7 +10,7 @@ func unusedRows() []row {
 		direct     = "Berth runs on the host, not in a container"
 		pause      = "Berth holds a task's network namespace itself and needs no pause container"
 		ebs        = "Berth mounts EBS volumes itself, without a CSI driver"
-		gpu        = "accelerators are not supported"
+		gpu        = "Neuron devices are not supported"
 		gmsa       = "gMSA is not supported"
 		roles      = "Berth always keeps role credentials in memory only"
 		initProc   = "there is no ecs-init: systemd runs Berth"
@@ -20,8 +20,7 @@ func unusedRows() []row {
 		unused(direct, "ECS_HOST_DATA_DIR", "DataDirOnHost"),
 		unused(plugins, "ECS_CNI_PLUGINS_PATH", "CNIPluginsPath"),
 		unused(pause, "ECS_PAUSE_LABELS"),
-		unused(gpu, "ECS_ENABLE_GPU_SUPPORT", "GPUSupportEnabled"),
-		unused(gpu, "ECS_NVIDIA_RUNTIME", "NvidiaRuntime"),
+		unused("Berth gives GPUs through CDI and needs no runtime of their own", "ECS_NVIDIA_RUNTIME", "NvidiaRuntime"),
 		unused(gpu, "ECS_ENABLE_INF_SUPPORT", "InferentiaSupportEnabled"),
 		unused(gmsa, "ECS_GMSA_SUPPORTED"),
 		unused(gmsa, "CREDENTIALS_FETCHER_HOST"),

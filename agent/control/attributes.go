@@ -155,6 +155,9 @@ func (h *Host) attributes(first bool) []ecs.Attribute {
 			out = append(out, ecs.Attribute{Name: c.name})
 		}
 	}
+	if h.GPUDriver != "" {
+		out = append(out, ecs.Attribute{Name: capability + "nvidia-driver-version." + h.GPUDriver})
+	}
 	for _, d := range h.Features.LogDrivers {
 		out = append(out, ecs.Attribute{Name: logDriver + d})
 	}
@@ -165,6 +168,7 @@ func (h *Host) attributes(first bool) []ecs.Attribute {
 	for _, a := range []ecs.Attribute{
 		{Name: capability + "cni-plugin-version", Value: h.Features.version(h.Features.TaskENI)},
 		{Name: capability + "branch-cni-plugin-version", Value: h.Features.version(h.Features.TaskENI && h.Features.TaskENITrunking)},
+		{Name: capability + "gpu-driver-version", Value: h.GPUDriver},
 		{Name: "ecs.vpc-id", Value: h.VPC},
 		{Name: "ecs.subnet-id", Value: h.Subnet},
 		{Name: "ecs.os-type", Value: "linux"},

@@ -22,6 +22,10 @@ type Host struct {
 	// VPC, Subnet (with task ENIs only), Architecture (external hosts only) and
 	// OutpostARN may be empty.
 	VPC, Subnet, Architecture, OutpostARN string
+	// GPUs are the ids of those that tasks can be given, GPUDriver is the version of
+	// their driver where that is known.
+	GPUs      []string
+	GPUDriver string
 	// EC2InstanceID is empty off EC2.
 	EC2InstanceID string
 	// CustomAttributes and Tags are the user's.
@@ -42,6 +46,15 @@ func (h *Host) resources() ([]ecs.Resource, error) {
 		{Name: "PORTS", Type: "STRINGSET", StringSetValue: decimals(h.ReservedTCP)},
 		{Name: "PORTS_UDP", Type: "STRINGSET", StringSetValue: decimals(h.ReservedUDP)},
 	}, nil
+}
+
+// platformDevices are the devices that ECS hands out to tasks one by one.
+func (h *Host) platformDevices() []ecs.PlatformDevice {
+	var out []ecs.PlatformDevice
+	for _, id := range h.GPUs {
+		out = append(out, ecs.PlatformDevice{ID: id, Type: ecs.ResourceGPU})
+	}
+	return out
 }
 
 // decimals are ports as the API wants them; never nil.

@@ -139,6 +139,7 @@ func (cfg *JoinConfig) request(ctx context.Context, saved Identity) (*ecs.Regist
 		InstanceIdentityDocument:          document,
 		InstanceIdentityDocumentSignature: signature,
 		TotalResources:                    resources,
+		PlatformDevices:                   cfg.Host.platformDevices(),
 		Attributes:                        cfg.Host.attributes(saved.ContainerInstanceARN == ""),
 		Tags:                              cfg.Host.tags(),
 		ClientToken:                       uuid.NewString(),

@@ -62,7 +62,7 @@ func text(s string) (string, error) {
 func someHost() Host {
 	return Host{
 		CPUs: 4, MemoryMiB: 15980, ReservedMiB: 300,
-		ReservedTCP: []uint16{22, 51678}, OSFamily: "debian_12", EC2InstanceID: "i-1",
+		ReservedTCP: []uint16{22, 51678}, OSFamily: "debian_12", EC2InstanceID: "i-1", GPUs: []string{"GPU-5f0c"},
 		CustomAttributes: map[string]string{"stack": "prod"}, Tags: map[string]string{"b": "2", "a": "1"},
 		Features: Features{LogDrivers: []string{"json-file", "none"}, Privileged: true, TaskLimits: true},
 	}
@@ -237,7 +237,7 @@ func TestFeatures(t *testing.T) {
 		LogDrivers: []string{"json-file"}, Privileged: true, TaskLimits: true, ContainerOrdering: true, HealthChecks: true,
 		RestartPolicy: true, PortRanges: true, SharedNamespaces: true, TaskRoles: true, TaskRolesHost: true,
 		SELinux: true, AppArmor: true, External: true,
-	}, VPC: "vpc", Subnet: "subnet", Architecture: "arm64", OutpostARN: "arn:o"}
+	}, VPC: "vpc", Subnet: "subnet", Architecture: "arm64", OutpostARN: "arn:o", GPUDriver: "580.1"}
 	list := func(h Host) string {
 		var b strings.Builder
 		for _, a := range h.attributes(true) {

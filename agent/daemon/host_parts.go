@@ -79,7 +79,8 @@ func openHost(o *Options, log *zap.Logger) (h *host, err error) {
 	}
 	if h.runtime, err = ctrd.New(ctrd.Config{
 		Address: c.Containerd.Address, Namespace: c.Containerd.Namespace, Snapshotter: c.Containerd.Snapshotter,
-		StateDir: filepath.Join(c.Paths.Run, "ctrd"), CgroupDriver: driver, Init: o.Init, Front: front(o), Log: log.Named("ctrd"),
+		StateDir: filepath.Join(c.Paths.Run, "ctrd"), CgroupDriver: driver, Init: o.Init, Front: front(o),
+		CDIDirs: cdiDirs(c), Log: log.Named("ctrd"),
 	}); err != nil {
 		return h, err
 	}
@@ -105,6 +106,14 @@ func front(o *Options) string {
 		return ""
 	}
 	return o.Init[0]
+}
+
+// cdiDirs are where the files that describe GPUs are; nil is where they always are.
+func cdiDirs(c *config.Config) []string {
+	if c.Paths.CDI == "" {
+		return nil
+	}
+	return []string{c.Paths.CDI}
 }
 
 // openNetwork opens the network, and the pools beside it.

@@ -176,6 +176,14 @@ func (s *sessions) describe(ctx context.Context) (control.Host, error) {
 			TaskRoles: c.Capability.TaskIAMRole, TaskRolesHost: c.Capability.TaskIAMRoleHost && !a.host.metadata.beside(),
 		},
 	}
+	if c.Capability.GPU {
+		if host.GPUs, err = a.host.runtime.GPUs(); err != nil {
+			return control.Host{}, err
+		}
+		if host.GPUDriver = gpuDriver("/"); len(host.GPUs) == 0 {
+			s.log.Warn("ECS_ENABLE_GPU_SUPPORT is set and no CDI file of this host has a GPU: nvidia-ctk cdi generate makes one")
+		}
+	}
 	if host.Tags, err = s.tags(ctx); err != nil {
 		return control.Host{}, err
 	}
@@ -215,6 +223,7 @@ func (s *sessions) communication(id control.Identity, endpoints *control.Endpoin
 		Conversion: acs.Conversion{
 			Cluster: id.Cluster, LogDrivers: builtLogDrivers(), Region: a.options.Config.Region, IPv6Only: a.options.Config.IPCompatibility == "ipv6",
 			PrivilegedDisabled: a.options.Config.Capability.PrivilegedDisabled,
+			GPUs:               a.options.Config.Capability.GPU,
 			ManagedAgents:      execAgentOf(&a.options.Config).available(),
 			TaskRoles:          a.options.Config.Capability.TaskIAMRole, TaskRolesHost: a.options.Config.Capability.TaskIAMRoleHost,
 			TaskENI: a.options.Config.Network.TaskENI, Metadata: true, MetadataHost: a.host.metadata.forHostMode(),

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"sync"
 
 	"github.com/berthd/berth/agent/task"
@@ -38,29 +39,38 @@ type admission struct {
 	mu      sync.Mutex // guards all below
 	used    Capacity
 	held    map[string]task.Demand
-	ports   map[hostPort]string // the task that has a fixed port of the host
+	taken   map[exclusive]string // the task that has what one task at a time can have
 	waiting []*applicant
 }
 
-// hostPort is a fixed port of the host. It counts in every network mode: that of
-// a task in host mode is bound by the task itself, and by nobody of ours.
-type hostPort struct {
-	protocol string
-	number   uint16
+// exclusive is something of the host that one task at a time can have. A fixed
+// port counts in every network mode: that of a task in host mode is bound by the
+// task itself, and by nobody of ours.
+type exclusive struct{ kind, name string }
+
+// String is what people call it.
+func (e exclusive) String() string {
+	if e.kind == "gpu" {
+		return "GPU " + e.name
+	}
+	return "host port " + e.name + "/" + e.kind
 }
 
 func newAdmission(c Capacity) *admission {
-	return &admission{capacity: c, held: map[string]task.Demand{}, ports: map[hostPort]string{}}
+	return &admission{capacity: c, held: map[string]task.Demand{}, taken: map[exclusive]string{}}
 }
 
-// hostPorts are the fixed ports of a demand.
-func hostPorts(d task.Demand) []hostPort {
-	var all []hostPort
+// exclusives are what a demand wants for its task alone.
+func exclusives(d task.Demand) []exclusive {
+	var all []exclusive
 	for _, n := range d.TCP {
-		all = append(all, hostPort{"tcp", n})
+		all = append(all, exclusive{"tcp", strconv.Itoa(int(n))})
 	}
 	for _, n := range d.UDP {
-		all = append(all, hostPort{"udp", n})
+		all = append(all, exclusive{"udp", strconv.Itoa(int(n))})
+	}
+	for _, id := range d.GPUs {
+		all = append(all, exclusive{"gpu", id})
 	}
 	return all
 }
@@ -101,9 +111,9 @@ func (a *admission) release(id string) {
 		delete(a.held, id)
 		a.used.CPU -= d.CPU
 		a.used.Memory -= d.Memory
-		for _, p := range hostPorts(d) {
-			if a.ports[p] == id {
-				delete(a.ports, p)
+		for _, e := range exclusives(d) {
+			if a.taken[e] == id {
+				delete(a.taken, e)
 			}
 		}
 	}
@@ -148,9 +158,9 @@ func (a *admission) take(id string, d task.Demand) {
 	a.held[id] = d
 	a.used.CPU += d.CPU
 	a.used.Memory += d.Memory
-	for _, p := range hostPorts(d) {
-		if _, taken := a.ports[p]; !taken {
-			a.ports[p] = id
+	for _, e := range exclusives(d) {
+		if _, taken := a.taken[e]; !taken {
+			a.taken[e] = id
 		}
 	}
 }
@@ -163,9 +173,9 @@ func (a *admission) lacks(d task.Demand) string {
 	case a.capacity.Memory > 0 && a.used.Memory+d.Memory > a.capacity.Memory:
 		return fmt.Sprintf("needs %d MiB of memory, %d of %d are free", d.Memory, a.capacity.Memory-a.used.Memory, a.capacity.Memory)
 	}
-	for _, p := range hostPorts(d) {
-		if owner, taken := a.ports[p]; taken {
-			return fmt.Sprintf("needs host port %d/%s, which task %s has", p.number, p.protocol, owner)
+	for _, e := range exclusives(d) {
+		if owner, taken := a.taken[e]; taken {
+			return fmt.Sprintf("needs %s, which task %s has", e, owner)
 		}
 	}
 	return ""

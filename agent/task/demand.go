@@ -7,6 +7,8 @@ type Demand struct {
 	CPU, Memory int64
 	// TCP and UDP are the fixed host ports.
 	TCP, UDP []uint16
+	// GPUs are the ids of those that the task was given.
+	GPUs []string
 }
 
 // Demand adds up what the task needs. A task-level figure stands for the sum of
@@ -29,6 +31,11 @@ func (d *Definition) Demand() Demand {
 			default:
 				need.TCP = append(need.TCP, p.HostPort)
 			}
+		}
+	}
+	for _, a := range d.Associations {
+		if a.Type == AssociationGPU {
+			need.GPUs = append(need.GPUs, a.Name)
 		}
 	}
 	if d.CPU > 0 {

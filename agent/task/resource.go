@@ -102,6 +102,12 @@ type ManagedAgent struct {
 	Properties map[string]string
 }
 
+// The types of association.
+const (
+	AssociationGPU       = "gpu"
+	AssociationInference = "elastic-inference"
+)
+
 // Association gives containers something of the host; Type is "gpu" or
 // "elastic-inference", Name its id, Content what the metadata endpoint serves.
 type Association struct {

@@ -33,6 +33,8 @@ type Spec struct {
 	Rights  Rights
 	Mounts  []Mount
 	Devices []Device
+	// GPUs are ids of the host's GPUs that the container gets; "all" is every one.
+	GPUs []string
 	// Sysctls are set in the container's namespaces.
 	Sysctls map[string]string
 

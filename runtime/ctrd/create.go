@@ -134,6 +134,9 @@ func (r *Runtime) finish(ctx context.Context, spec container.Spec, info imageInf
 	if err != nil {
 		return err
 	}
+	if err := r.giveGPUs(oci, spec.GPUs); err != nil {
+		return err
+	}
 	rec := record{
 		Labels: spec.Labels, Image: spec.Image, Digest: info.digest.String(),
 		Group: group(spec), IO: spec.IO, Secret: len(spec.Process.SecretEnv) > 0,

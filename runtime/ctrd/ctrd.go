@@ -55,6 +55,9 @@ type Config struct {
 	// CertsDir has the registries' hosts.toml and certificates, as containerd's
 	// documentation describes; "" is /etc/containerd/certs.d.
 	CertsDir string
+	// CDIDirs have the files that describe the host's GPUs, the last one first; nil
+	// is /etc/cdi and /var/run/cdi.
+	CDIDirs []string
 	// CgroupDriver is "" for Cgroupfs.
 	CgroupDriver CgroupDriver
 	// RuntimeBinary is the OCI runtime's name or path; "" is runc.
@@ -89,6 +92,9 @@ func (c Config) withDefaults() Config {
 	set(&c.Snapshotter, "overlayfs")
 	set(&c.StateDir, "/run/berth/ctrd")
 	set(&c.CertsDir, "/etc/containerd/certs.d")
+	if c.CDIDirs == nil {
+		c.CDIDirs = []string{"/etc/cdi", "/var/run/cdi"}
+	}
 	if c.CgroupDriver == "" {
 		c.CgroupDriver = Cgroupfs
 	}

@@ -48,6 +48,8 @@ type Conversion struct {
 	TaskENI bool
 	// ManagedAgents are those that can be run in containers; nil is none.
 	ManagedAgents []string
+	// GPUs says that containers can be given GPUs.
+	GPUs bool
 	// PrivilegedDisabled refuses privileged containers.
 	PrivilegedDisabled bool
 }
@@ -127,6 +129,9 @@ func (b *builder) build(path string) error {
 	}
 	b.definition.PID = namespaceMode(b.task.PIDMode, "host", "task")
 	b.definition.IPC = namespaceMode(b.task.IPCMode, "host", "task", "none")
+	if err := b.associations(path); err != nil {
+		return err
+	}
 	for i, c := range b.task.Containers {
 		converted, err := b.container(c, docs[i], fmt.Sprintf("%s.containers[%d]", path, i))
 		if err != nil {
@@ -164,7 +169,7 @@ func (b *builder) container(c *wire.Container, docs documents, path string) (tas
 		out.Restart = &task.RestartPolicy{IgnoredExitCodes: p.IgnoredExitCodes, AttemptPeriod: seconds(p.RestartAttemptPeriod)}
 	}
 	for _, part := range []func(*task.Container, *wire.Container, documents, string) error{
-		b.spec, b.metadata, b.health, b.managedAgents, b.log, b.ports, b.links, b.hosts, b.volumeMounts,
+		b.spec, b.gpus, b.metadata, b.health, b.managedAgents, b.log, b.ports, b.links, b.hosts, b.volumeMounts,
 		b.secrets, b.environmentFiles, b.registry, b.firelens,
 	} {
 		if err := part(&out, c, docs, path); err != nil {
@@ -225,8 +230,6 @@ func unsupportedInTask(t *wire.Task, path string) error {
 	switch {
 	case t.DesiredStatus != wire.DesiredRunning:
 		return &UnsupportedError{path + ".desiredStatus", "the desired status " + t.DesiredStatus}
-	case len(t.Associations) > 0:
-		return &UnsupportedError{path + ".associations[0]", "an association of type " + t.Associations[0].Type}
 	case t.EnableFaultInjection:
 		return &UnsupportedError{path + ".enableFaultInjection", "fault injection"}
 	}

@@ -88,7 +88,7 @@ func (c *call) become() error {
 		}
 	}
 	c.args[0] = runtime
-	err = syscall.Exec(runtime, c.args, os.Environ())
+	err = syscall.Exec(runtime, c.args, os.Environ()) //nolint:forbidigo // the caller's, passed on unread
 	return fmt.Errorf("cannot run the OCI runtime %s: %w", runtime, err)
 }
 
