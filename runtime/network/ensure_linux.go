@@ -53,6 +53,9 @@ func (n *Network) Ensure(ctx context.Context) error {
 	if !n.nft.guarded {
 		n.log.Warn("kernel has no nftables for bridges: source addresses of containers are not checked")
 	}
+	if n.cfg.BlockIMDS && !n.nft.knowsTasks {
+		n.log.Warn("kernel cannot tell sockets by control group (nft_socket): instance metadata stays open to tasks in host network mode")
+	}
 	if err := within(n.host, n.hostSysctls); err != nil {
 		return err
 	}

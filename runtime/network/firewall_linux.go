@@ -25,8 +25,13 @@ type firewall struct {
 	// guarded says whether the kernel takes tables of the bridge family. Without it source addresses are not checked.
 	// Network.plan guards it: ensure writes it.
 	guarded bool
+	// knowsTasks says whether rules may ask for the control group of a socket, and instance metadata is to be closed to
+	// tasks in the host's namespace. Network.plan guards it, too.
+	knowsTasks bool
 
-	mu sync.Mutex // held from reading elements to changing them; guards conn
+	mu sync.Mutex // held from reading elements to changing them; guards conn and hostTasks
+	// hostTasks are the latest that guardTasks was told.
+	hostTasks HostTasks
 	// conn is kept open, since the kernel makes whoever closes a socket wait until everything deleted is really gone. It
 	// is nil before the first use and after an error, which may leave answers unread.
 	conn *nftables.Conn
@@ -37,6 +42,7 @@ type sets struct {
 	publish4, publish6 *nftables.Set // protocol . host port → container address . port
 	imds4, imds6       *nftables.Set // addresses that may reach instance metadata
 	source4, source6   *nftables.Set // link . hardware address . address that may come in there
+	tasks, allowed     *nftables.Set // control groups of tasks in the host's namespace: see HostTasks
 }
 
 func newFirewall(cfg *Config, netnsFD int) *firewall {
@@ -45,7 +51,7 @@ func newFirewall(cfg *Config, netnsFD int) *firewall {
 		netns:   netnsFD,
 		table:   &nftables.Table{Family: nftables.TableFamilyINet, Name: cfg.Table},
 		ports:   &nftables.Table{Family: nftables.TableFamilyBridge, Name: cfg.Table},
-		guarded: true,
+		guarded: true, knowsTasks: cfg.BlockIMDS,
 	}
 	concat := nftables.MustConcatSetType
 	service := nftables.TypeInetService
@@ -61,6 +67,8 @@ func newFirewall(cfg *Config, netnsFD int) *firewall {
 		imds6:    &nftables.Set{ID: 4, Table: f.table, Name: "imds6", KeyType: nftables.TypeIP6Addr},
 		source4:  &nftables.Set{ID: 5, Table: f.ports, Name: "source4", Concatenation: true, KeyType: src4},
 		source6:  &nftables.Set{ID: 6, Table: f.ports, Name: "source6", Concatenation: true, KeyType: src6},
+		tasks:    &nftables.Set{ID: 7, Table: f.table, Name: "tasks", KeyType: nftables.TypeCGroupV2},
+		allowed:  &nftables.Set{ID: 8, Table: f.table, Name: "allowed", KeyType: nftables.TypeCGroupV2},
 	}
 	return f
 }
@@ -122,6 +130,10 @@ func (f *firewall) ensure() error {
 		f.guarded = false
 		err = f.transact(f.write)
 	}
+	if f.knowsTasks && (errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EOPNOTSUPP)) {
+		f.knowsTasks = false
+		err = f.transact(f.write)
+	}
 	if err != nil {
 		return fmt.Errorf("cannot write nftables table %s: %w", f.cfg.Table, err)
 	}
@@ -129,9 +141,9 @@ func (f *firewall) ensure() error {
 }
 
 func (f *firewall) write(c *nftables.Conn) error {
-	b := batch{conn: c, cfg: f.cfg, sets: f.sets}
+	b := batch{conn: c, cfg: f.cfg, sets: f.sets, knowsTasks: f.knowsTasks}
 	c.AddTable(f.table)
-	for _, s := range []*nftables.Set{f.sets.publish4, f.sets.publish6, f.sets.imds4, f.sets.imds6} {
+	for _, s := range []*nftables.Set{f.sets.publish4, f.sets.publish6, f.sets.imds4, f.sets.imds6, f.sets.tasks, f.sets.allowed} {
 		if err := c.AddSet(s, nil); err != nil {
 			return fmt.Errorf("cannot describe nftables set %s: %w", s.Name, err)
 		}

@@ -2,6 +2,7 @@ package network
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/berthd/berth/ipam"
@@ -34,5 +35,6 @@ func (n *Network) Mend(ctx context.Context, plan func() ipam.Plan) (mended bool,
 		attached[i] = usable(e)
 	}
 	_, err = n.nft.apply(attached)
+	err = errors.Join(err, n.nft.guardTasks(n.nft.hostTasks))
 	return err == nil, err
 }

@@ -44,6 +44,8 @@ type batch struct {
 	conn *nftables.Conn
 	cfg  *Config
 	sets sets
+	// knowsTasks is the firewall's.
+	knowsTasks bool
 }
 
 // chain adds a base chain, or empties it if it exists.
@@ -112,6 +114,7 @@ func (b batch) filter(t *nftables.Table) {
 	b.rule(in, notIifname(b.cfg.Bridge), notIifname(b.cfg.sideBridge()), notIifname("lo"), daddr(metadataAddress()), drop())
 	b.rule(forward, notIifname(b.cfg.Bridge), oifname(b.cfg.Bridge), newFlow(), untranslated(), drop())
 	b.guardSide(forward)
+	b.guardOutput(t)
 	if b.cfg.BlockIMDS {
 		imds4, imds6 := imds()
 		b.rule(forward, iifname(b.cfg.Bridge), daddr(imds4), saddrNotIn(b.sets.imds4), reject())
