@@ -20,8 +20,10 @@ import (
 	"github.com/berthd/berth/agent/health"
 	"github.com/berthd/berth/agent/hostapi"
 	"github.com/berthd/berth/agent/images"
+	"github.com/berthd/berth/agent/resources"
 	"github.com/berthd/berth/agent/store"
 	"github.com/berthd/berth/agent/systemd"
+	"github.com/berthd/berth/agent/task"
 )
 
 // TerminalError is an error that starting the agent again cannot mend; its exit
@@ -65,6 +67,7 @@ type agent struct {
 	started     time.Time
 	capacity    engine.Capacity
 	meta        *meta
+	volumeViews func(d *task.Definition, c *task.Container) []resources.VolumeView
 }
 
 // Run is the agent, from start to stop. It returns nil when ctx ended it.
@@ -167,7 +170,8 @@ func (a *agent) build(ctx context.Context) ([]part, error) {
 	if a.aws, err = newAWS(&a.options.Config, a.metadata); err != nil {
 		return nil, err
 	}
-	c.Resources = taskResources{a.resources()}
+	made := a.resources()
+	c.Resources, a.volumeViews = taskResources{made}, made.VolumeViews
 	a.images = a.cleaner()
 	c.MakeRoom = a.images.MakeRoom
 	a.engine = engine.New(c)

@@ -106,7 +106,7 @@ func (m *meta) prepare(layout cgroup.Layout, memoryMiB int64) {
 			Path: c.Paths.AuditLog, Hourly: c.Metadata.AuditRollover == "hourly",
 			MaxBytes: int64(c.Metadata.AuditMaxMB) * 1_000_000, Keep: c.Metadata.AuditKeep,
 		},
-		Rate: c.Metadata.Rate, Burst: c.Metadata.Burst,
+		Rate: c.Metadata.Rate, Burst: c.Metadata.Burst, Volumes: a.metadataVolumes,
 	}
 	if !c.Metrics.Disabled {
 		config.Stats = a.observer.sampler

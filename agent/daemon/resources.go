@@ -39,7 +39,7 @@ func (a *agent) resources() *resources.Resources {
 	return resources.New(resources.Config{
 		MetadataFiles: files, MetadataFileName: taskmeta.FileName,
 		Keys: a.aws.roles, Parameters: a.aws.services, Secrets: secretsManager{a.aws.services}, Objects: a.aws.services, Tokens: a.aws.services,
-		Volumes: a.host.volumes, NetNS: a.host.network.NetNS,
+		Volumes: a.host.volumes, NetNS: a.taskNetNS,
 		Firelens: resources.Firelens{
 			Dir: filepath.Join(c.Paths.Data, "firelens"), Cluster: c.Cluster, InstanceID: a.identity.EC2InstanceID, Async: c.Capability.FirelensAsync,
 		},

@@ -7,11 +7,16 @@ import (
 
 	"github.com/berthd/berth/agent/engine"
 	"github.com/berthd/berth/agent/hostapi"
+	"github.com/berthd/berth/agent/resources"
 	"github.com/berthd/berth/agent/task"
 )
 
 // tasksAPI shows the engine's tasks to the host API.
-type tasksAPI struct{ engine *engine.Engine }
+type tasksAPI struct {
+	engine *engine.Engine
+	// volumes are the mounts of a container.
+	volumes func(d *task.Definition, c *task.Container) []resources.VolumeView
+}
 
 var _ hostapi.Tasks = tasksAPI{}
 
@@ -21,6 +26,7 @@ func (t tasksAPI) Tasks() []hostapi.TaskView {
 	views := make([]hostapi.TaskView, len(tasks))
 	for i := range tasks {
 		views[i] = taskView(&tasks[i])
+		t.addVolumes(&views[i], &tasks[i].State.Definition)
 	}
 	return views
 }

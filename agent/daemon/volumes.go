@@ -3,14 +3,18 @@ package daemon
 import (
 	"context"
 	"errors"
-	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
 
 	"github.com/berthd/berth/agent/config"
+	"github.com/berthd/berth/agent/engine"
+	"github.com/berthd/berth/agent/hostapi"
 	"github.com/berthd/berth/agent/task"
+	"github.com/berthd/berth/agent/taskmeta"
 	"github.com/berthd/berth/runtime/volumes"
 )
 
@@ -37,7 +41,46 @@ func efsAuth(c *config.Config) bool {
 
 // ebsVolumes says whether EBS volumes of tasks can be mounted here.
 func ebsVolumes(c *config.Config) bool {
-	return c.Capability.EBSVolumes && !c.External && os.MkdirAll(c.Paths.EBS, 0o755) == nil && volumes.CanFormat()
+	return c.Capability.EBSVolumes && !c.External && volumes.CanFormat() && canMake(c.Paths.EBS)
+}
+
+// canMake says whether a directory is there, or can be made, and be written.
+func canMake(dir string) bool {
+	for {
+		err := unix.Access(dir, unix.W_OK)
+		if !errors.Is(err, unix.ENOENT) || dir == filepath.Dir(dir) {
+			return err == nil
+		}
+		dir = filepath.Dir(dir)
+	}
+}
+
+// taskNetNS is the network namespace of an awsvpc task.
+func (a *agent) taskNetNS(d *task.Definition) string {
+	return a.host.network.NetNS(engine.EndpointID(d, ""))
+}
+
+// metadataVolumes are the mounts of a container as it is told of them itself.
+func (a *agent) metadataVolumes(d *task.Definition, name string) []taskmeta.Volume {
+	var out []taskmeta.Volume
+	for i := range d.Containers {
+		if c := &d.Containers[i]; c.Name == name {
+			for _, v := range a.volumeViews(d, c) {
+				out = append(out, taskmeta.Volume{DockerName: v.Name, Source: v.Source, Destination: v.Destination})
+			}
+		}
+	}
+	return out
+}
+
+// addVolumes shows the mounts of a task's containers.
+func (t tasksAPI) addVolumes(view *hostapi.TaskView, d *task.Definition) {
+	for i := range view.Containers {
+		for _, v := range t.volumes(d, &d.Containers[i]) {
+			view.Containers[i].Volumes = append(view.Containers[i].Volumes,
+				hostapi.VolumeView{Name: v.Name, Source: v.Source, Destination: v.Destination})
+		}
+	}
 }
 
 // ebsFinder knows the devices of EBS volumes that are attached to this host.

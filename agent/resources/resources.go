@@ -113,10 +113,10 @@ type Config struct {
 	// MetadataFiles writes each container's metadata file, of this name.
 	MetadataFiles    MetadataFiles
 	MetadataFileName string
-	// Volumes makes volumes. NetNS is the path of the network namespace of an
-	// endpoint, for file servers that are reached through a task's own interface.
+	// Volumes makes volumes. NetNS is the path of the network namespace of an awsvpc
+	// task, from which its file servers are reached.
 	Volumes Volumes
-	NetNS   func(id string) string
+	NetNS   func(d *task.Definition) string
 	// Firelens is what log routers are told.
 	Firelens Firelens
 	Log      *zap.Logger

@@ -41,7 +41,7 @@ const attachWait = 5 * time.Minute
 // host, which the runtime binds by itself.
 type taskVolumes struct {
 	store Volumes
-	netns func(id string) string
+	netns func(d *task.Definition) string
 }
 
 func (v *taskVolumes) wants(d *task.Definition) bool {
@@ -70,7 +70,7 @@ func (v *taskVolumes) provision(ctx context.Context, t *Task) (outfits, error) {
 			return nil, fmt.Errorf("volume [%s] : task scoped volume could not be autoprovisioned", w.Name)
 		default:
 			group.Go(func() (err error) {
-				places[i], err = v.store.Acquire(at, d.ID, v.wanted(t, w))
+				places[i], err = v.store.Acquire(at, d.ID, v.wanted(d, w))
 				return err
 			})
 		}
@@ -128,17 +128,7 @@ func (v *taskVolumes) attach(ctx context.Context, w *task.Volume) error {
 }
 
 // wanted is a volume in the words of runtime/volumes.
-func (v *taskVolumes) wanted(t *Task, w *task.Volume) volumes.Volume {
-	d := t.Definition
-	out := wanted(d, w)
-	if out.EFS != nil && d.Network == task.NetworkAWSVPC && v.netns != nil {
-		// The server is reached through the task's own interface.
-		out.EFS.NetNS = v.netns(t.Endpoints[""].ID)
-	}
-	return out
-}
-
-func wanted(d *task.Definition, w *task.Volume) volumes.Volume {
+func (v *taskVolumes) wanted(d *task.Definition, w *task.Volume) volumes.Volume {
 	out := volumes.Volume{
 		Name: VolumeName(d, w), Shared: w.Shared, Autoprovision: w.Autoprovision,
 		Driver: w.Driver, Options: w.DriverOptions, Labels: w.Labels,
@@ -150,6 +140,10 @@ func wanted(d *task.Definition, w *task.Volume) volumes.Volume {
 		}
 		if w.EFS.IAM && d.RoleID != "" {
 			out.EFS.CredentialsURI = "/v2/credentials/" + d.RoleID
+		}
+		if d.Network == task.NetworkAWSVPC && v.netns != nil {
+			// The server is reached through the task's own interface.
+			out.EFS.NetNS = v.netns(d)
 		}
 	}
 	return out
@@ -201,8 +195,9 @@ func VolumeName(d *task.Definition, w *task.Volume) string {
 // of the host.
 type VolumeView struct{ Name, Source, Destination string }
 
-// VolumeViews are the mounts of a container, for metadata and introspection.
-func (r *Resources) VolumeViews(t Task, c *task.Container) []VolumeView {
+// VolumeViews are the mounts of a container of the task, for metadata and for
+// people.
+func (r *Resources) VolumeViews(d *task.Definition, c *task.Container) []VolumeView {
 	var views []VolumeView
 	for _, m := range c.Spec.Mounts {
 		if m.Type == "bind" {
@@ -213,17 +208,17 @@ func (r *Resources) VolumeViews(t Task, c *task.Container) []VolumeView {
 		return views
 	}
 	for _, m := range c.VolumeMounts {
-		at := slices.IndexFunc(t.Definition.Volumes, func(w task.Volume) bool { return w.Name == m.Volume })
+		at := slices.IndexFunc(d.Volumes, func(w task.Volume) bool { return w.Name == m.Volume })
 		if at < 0 {
 			continue
 		}
-		w := &t.Definition.Volumes[at]
+		w := &d.Volumes[at]
 		view := VolumeView{Destination: m.Destination}
 		if w.Kind == task.VolumeEBS {
 			view.Source = r.volumes.store.EBSPath(ebs(w))
 		} else {
-			view.Name = VolumeName(t.Definition, w)
-			view.Source = r.volumes.store.Path(r.volumes.wanted(&t, w))
+			view.Name = VolumeName(d, w)
+			view.Source = r.volumes.store.Path(r.volumes.wanted(d, w))
 		}
 		views = append(views, view)
 	}
