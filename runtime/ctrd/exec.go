@@ -174,7 +174,7 @@ func (x *execution) noTask(err error) error {
 
 // process is the encoded spec of the process: the container's, changed as asked.
 func (x *execution) process(req container.ExecRequest) (*anypb.Any, error) {
-	spec, err := x.stored.spec()
+	p, err := x.stored.process()
 	if err != nil {
 		return nil, err
 	}
@@ -182,7 +182,6 @@ func (x *execution) process(req container.ExecRequest) (*anypb.Any, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := spec.Process
 	p.Env = without(p.Env, secret) // the front adds what the request does not replace
 	p.Args = req.Args
 	p.Terminal = req.Terminal

@@ -119,6 +119,18 @@ func (s stored) spec() (*specs.Spec, error) {
 	return &spec, nil
 }
 
+// process decodes the process of the container's OCI spec alone: most of a spec is
+// its seccomp profile, and health checks ask for this all the time.
+func (s stored) process() (*specs.Process, error) {
+	spec := struct {
+		Process *specs.Process `json:"process"`
+	}{Process: new(specs.Process)}
+	if err := json.Unmarshal(s.Spec.GetValue(), &spec); err != nil {
+		return nil, fmt.Errorf("cannot decode OCI spec of container %s: %w", s.ID, err)
+	}
+	return spec.Process, nil
+}
+
 // visible are the labels that containerd takes.
 func visible(labels map[string]string) map[string]string {
 	out := make(map[string]string, len(labels))
