@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/ecr"
 
 	"github.com/berthd/berth/agent/credentials"
 	"github.com/berthd/berth/runtime/container"
@@ -23,37 +22,41 @@ var (
 
 // RegistryToken asks Amazon ECR for credentials for the registry of an account,
 // and says when they end. Without keys it asks in the host's name. endpoint, if
-// not empty, is where to ask: a URL or a host name.
+// not empty, is where to ask: a URL or a host name. The error matches
+// fs.ErrNotExist when the answer holds no credentials.
 func (s *Services) RegistryToken(ctx context.Context, keys *credentials.Set, region, registry, endpoint string) (*container.Auth, time.Time, error) {
-	options := ecr.Options{
-		Region: s.region(region), Credentials: s.cfg.Credentials, HTTPClient: s.calls, BaseEndpoint: s.base("ecr"),
-		EndpointOptions: ecr.EndpointResolverOptions{UseDualStackEndpoint: s.dualStack(), UseFIPSEndpoint: s.fips()},
+	if endpoint != "" && !strings.Contains(endpoint, "://") {
+		endpoint = "https://" + endpoint
 	}
+	var who aws.CredentialsProvider = s.cfg.Credentials
 	if keys != nil {
-		options.Credentials = keysOf(*keys)
+		who = keysOf(*keys)
 	}
-	if endpoint != "" {
-		if !strings.Contains(endpoint, "://") {
-			endpoint = "https://" + endpoint
-		}
-		options.BaseEndpoint = &endpoint
+	var in struct {
+		RegistryIDs []string `json:"registryIds,omitempty"`
 	}
-	in := &ecr.GetAuthorizationTokenInput{}
 	if registry != "" {
-		in.RegistryIds = []string{registry} //nolint:staticcheck // Deprecated, and what ECS tells the agent to ask (spec/control-plane.md §7).
+		in.RegistryIDs = []string{registry}
 	}
-	out, err := ecr.New(options).GetAuthorizationToken(ctx, in)
-	if err != nil {
+	var out struct {
+		Data []struct {
+			Token     *string `json:"authorizationToken"`
+			ExpiresAt float64 `json:"expiresAt"`
+		} `json:"authorizationData"`
+	}
+	err := s.ask(ctx, query{
+		id: "ECR", service: serviceECR, target: "AmazonEC2ContainerRegistry_V20150921", operation: "GetAuthorizationToken",
+		region: region, endpoint: endpoint, keys: who,
+	}, in, &out)
+	switch {
+	case err != nil:
 		return nil, time.Time{}, err
+	case len(out.Data) == 0:
+		return nil, time.Time{}, absentError{errNoAuthorization}
+	case out.Data[0].Token == nil:
+		return nil, time.Time{}, absentError{errNilAuthorization}
 	}
-	if len(out.AuthorizationData) == 0 {
-		return nil, time.Time{}, errNoAuthorization
-	}
-	data := out.AuthorizationData[0]
-	if data.AuthorizationToken == nil {
-		return nil, time.Time{}, errNilAuthorization
-	}
-	text, err := base64.StdEncoding.DecodeString(*data.AuthorizationToken)
+	text, err := base64.StdEncoding.DecodeString(*out.Data[0].Token)
 	if err != nil {
 		return nil, time.Time{}, errors.New("ecr auth: the token is not base64") // The text of err could hold a part of it.
 	}
@@ -61,5 +64,9 @@ func (s *Services) RegistryToken(ctx context.Context, keys *credentials.Set, reg
 	if !ok {
 		return nil, time.Time{}, errors.New("ecr auth: the token is not user:password")
 	}
-	return &container.Auth{Username: user, Password: password}, aws.ToTime(data.ExpiresAt), nil
+	var ends time.Time
+	if at := out.Data[0].ExpiresAt; at > 0 {
+		ends = time.Unix(int64(at), 0)
+	}
+	return &container.Auth{Username: user, Password: password}, ends, nil
 }

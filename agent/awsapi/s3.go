@@ -4,12 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
-
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/s3"
-	smithyhttp "github.com/aws/smithy-go/transport/http"
+	"net/url"
+	"strings"
 
 	"github.com/berthd/berth/agent/credentials"
 )
@@ -21,58 +18,65 @@ const maxObject = 16 << 20
 // have it and those who asked in another region.
 const bucketRegionHeader = "X-Amz-Bucket-Region"
 
-// s3 is a client for buckets of a region.
-func (s *Services) s3(keys credentials.Set, region string) *s3.Client {
-	base := s.base("s3")
-	return s3.New(s3.Options{
-		Region: s.region(region), Credentials: keysOf(keys), HTTPClient: s.objects, BaseEndpoint: base,
-		// What stands in for S3 at an address of its own has no name for each bucket.
-		UsePathStyle:    base != nil,
-		EndpointOptions: s3.EndpointResolverOptions{UseDualStackEndpoint: s.dualStack(), UseFIPSEndpoint: s.fips()},
-		DisableLogOutputChecksumValidationSkipped: true,
-	})
+// errSlow ends the reading of an object.
+var errSlow = fmt.Errorf("no answer within %s", objectTimeout)
+
+// object is a call to S3 about a bucket, or with a key about an object.
+func (s *Services) object(keys credentials.Set, region, bucket, key string) *call {
+	region = s.region(region)
+	base := s.base(serviceS3, region)
+	switch own := s.cfg.Endpoint(serviceS3) != ""; {
+	case !own && !strings.Contains(bucket, "."):
+		base = strings.Replace(base, "://", "://"+bucket+".", 1) + "/"
+	default:
+		// What stands in for S3 has no name for each bucket, and no certificate is good
+		// for a bucket with a dot.
+		base = strings.TrimRight(base, "/") + "/" + escape(bucket)
+		if key != "" {
+			base += "/"
+		}
+	}
+	return &call{
+		id: "S3", service: serviceS3, region: region, url: base + escape(key), keys: keysOf(keys), client: s.objects,
+		method: http.MethodGet, limit: maxObject,
+	}
+}
+
+// escape writes a key as S3 signs it: all but slashes and what never needs it.
+func escape(key string) string {
+	return strings.ReplaceAll(strings.ReplaceAll(url.QueryEscape(key), "+", "%20"), "%2F", "/")
 }
 
 // BucketRegion asks S3 where a bucket is.
 func (s *Services) BucketRegion(ctx context.Context, keys credentials.Set, bucket string) (string, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, objectTimeout, errSlow)
 	defer cancel()
-	out, err := s.s3(keys, "").HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &bucket})
-	if err == nil {
-		return s.region(aws.ToString(out.BucketRegion)), nil
+	c := s.object(keys, "", bucket, "")
+	c.operation, c.method = "HeadBucket", http.MethodHead
+	_, header, err := c.do(ctx)
+	refused, is := errors.AsType[*refusedError](err)
+	if is {
+		header = refused.header
 	}
-	if answer, ok := errors.AsType[*smithyhttp.ResponseError](err); ok {
-		if region := answer.Response.Header.Get(bucketRegionHeader); region != "" {
-			return region, nil
-		}
-		if answer.HTTPStatusCode() == http.StatusNotFound {
-			return "", absentError{err}
-		}
+	switch region := header.Get(bucketRegionHeader); {
+	case region != "":
+		return region, nil
+	case is && refused.status == http.StatusNotFound:
+		return "", absentError{err}
 	}
-	return "", err
+	return s.region(""), err
 }
-
-var errSlow = fmt.Errorf("no answer within %s", objectTimeout)
 
 // Object reads an object of a bucket in a region into memory. The error matches
 // fs.ErrNotExist when there is none.
 func (s *Services) Object(ctx context.Context, keys credentials.Set, region, bucket, key string) ([]byte, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, objectTimeout, errSlow)
 	defer cancel()
-	out, err := s.s3(keys, region).GetObject(ctx, &s3.GetObjectInput{Bucket: &bucket, Key: &key})
-	if err != nil {
-		if answer, ok := errors.AsType[*smithyhttp.ResponseError](err); ok && answer.HTTPStatusCode() == http.StatusNotFound {
-			return nil, absentError{err}
-		}
-		return nil, err
+	c := s.object(keys, region, bucket, key)
+	c.operation = "GetObject"
+	data, _, err := c.do(ctx)
+	if refused, ok := errors.AsType[*refusedError](err); ok && refused.status == http.StatusNotFound {
+		return nil, absentError{err}
 	}
-	defer out.Body.Close() //nolint:errcheck // It was read to its end, or is of no use.
-	data, err := io.ReadAll(io.LimitReader(out.Body, maxObject+1))
-	if err != nil {
-		return nil, fmt.Errorf("cannot read the object: %w", err)
-	}
-	if len(data) > maxObject {
-		return nil, fmt.Errorf("the object is larger than %d MiB", maxObject>>20)
-	}
-	return data, nil
+	return data, err
 }

@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 
-	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
-	"github.com/aws/aws-sdk-go-v2/service/secretsmanager/types"
-
 	"github.com/berthd/berth/agent/credentials"
 )
 
@@ -20,19 +17,17 @@ var errNoString = errors.New("the secret has no string value")
 // SecretValue asks Secrets Manager for a secret's text. The error matches
 // fs.ErrNotExist when there is no such secret or version.
 func (s *Services) SecretValue(ctx context.Context, keys credentials.Set, region string, v SecretVersion) (string, error) {
-	client := secretsmanager.New(secretsmanager.Options{
-		Region: s.region(region), Credentials: keysOf(keys), HTTPClient: s.calls, BaseEndpoint: s.base("secretsmanager"),
-		EndpointOptions: secretsmanager.EndpointResolverOptions{UseDualStackEndpoint: s.dualStack(), UseFIPSEndpoint: s.fips()},
-	})
-	in := &secretsmanager.GetSecretValueInput{SecretId: &v.ID}
-	if v.Stage != "" {
-		in.VersionStage = &v.Stage
-	}
-	if v.Version != "" {
-		in.VersionId = &v.Version
-	}
-	out, err := client.GetSecretValue(ctx, in)
-	if _, missing := errors.AsType[*types.ResourceNotFoundException](err); missing {
+	in := struct {
+		ID      string `json:"SecretId"`
+		Stage   string `json:"VersionStage,omitempty"`
+		Version string `json:"VersionId,omitempty"`
+	}{v.ID, v.Stage, v.Version}
+	var out struct{ SecretString *string }
+	err := s.ask(ctx, query{
+		id: "Secrets Manager", service: serviceSecretsManager, target: "secretsmanager", operation: "GetSecretValue",
+		region: region, keys: keysOf(keys),
+	}, in, &out)
+	if refused, ok := errors.AsType[*refusedError](err); ok && refused.code == "ResourceNotFoundException" {
 		return "", absentError{err}
 	}
 	if err != nil {

@@ -32,9 +32,9 @@ type ServicesConfig struct {
 	// Region is used where a call names none.
 	Region string
 	// Endpoint replaces the endpoint of a service: "ecr", "s3", "secretsmanager",
-	// "ssm". It answers "" for the SDK's own; nil always does.
+	// "ssm". It answers "" for that of AWS; nil always does.
 	Endpoint func(service string) string
-	// FIPS and DualStack choose among the SDK's endpoints.
+	// FIPS and DualStack choose among the endpoints of AWS.
 	FIPS, DualStack bool
 	// Roots are trusted beside TLS's usual ones; nil is those alone.
 	Roots *x509.CertPool
@@ -67,6 +67,7 @@ func NewServices(cfg ServicesConfig) *Services {
 		IdleConnTimeout:       30 * time.Second,
 		ResponseHeaderTimeout: objectTimeout,
 		ForceAttemptHTTP2:     true,
+		DisableCompression:    true, // An object is what it is.
 	}
 	// Redirects of S3 are not followed: the bucket's region is asked for instead.
 	stay := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
@@ -107,27 +108,12 @@ func (s *Services) region(asked string) string {
 	return asked
 }
 
-// base is the endpoint that replaces the SDK's, or nil.
-func (s *Services) base(service string) *string {
+// base is the URL of a service in a region.
+func (s *Services) base(service, region string) string {
 	if endpoint := s.cfg.Endpoint(service); endpoint != "" {
-		return &endpoint
+		return endpoint
 	}
-	return nil
-}
-
-// dualStack and fips are the choices in the SDK's words.
-func (s *Services) dualStack() aws.DualStackEndpointState {
-	if s.cfg.DualStack {
-		return aws.DualStackEndpointStateEnabled
-	}
-	return aws.DualStackEndpointStateUnset
-}
-
-func (s *Services) fips() aws.FIPSEndpointState {
-	if s.cfg.FIPS {
-		return aws.FIPSEndpointStateEnabled
-	}
-	return aws.FIPSEndpointStateUnset
+	return "https://" + address(service, region, s.cfg.DualStack, s.cfg.FIPS)
 }
 
 // keysOf are the keys of a role's set.
@@ -142,12 +128,12 @@ func keysOf(set credentials.Set) aws.CredentialsProvider {
 	})
 }
 
-// absentError is an SDK error that says that something does not exist. It reads
+// absentError is an answer that says that something does not exist. It reads
 // like the error it holds and matches fs.ErrNotExist.
 type absentError struct{ error }
 
 // Is matches fs.ErrNotExist.
 func (absentError) Is(target error) bool { return target == fs.ErrNotExist }
 
-// Unwrap gives the SDK's error.
+// Unwrap gives the service's error.
 func (e absentError) Unwrap() error { return e.error }

@@ -3,9 +3,6 @@ package awsapi
 import (
 	"context"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/ssm"
-
 	"github.com/berthd/berth/agent/credentials"
 )
 
@@ -13,12 +10,18 @@ import (
 // decrypted, each by its name or ARN, with or without a ":selector". The values
 // are found under what was asked; what is not in the map does not exist.
 func (s *Services) Parameters(ctx context.Context, keys credentials.Set, region string, names []string) (map[string]string, error) {
-	client := ssm.New(ssm.Options{
-		Region: s.region(region), Credentials: keysOf(keys), HTTPClient: s.calls, BaseEndpoint: s.base("ssm"),
-		EndpointOptions: ssm.EndpointResolverOptions{UseDualStackEndpoint: s.dualStack(), UseFIPSEndpoint: s.fips()},
-	})
-	out, err := client.GetParameters(ctx, &ssm.GetParametersInput{Names: names, WithDecryption: aws.Bool(true)})
-	if err != nil {
+	in := struct {
+		Names          []string
+		WithDecryption bool
+	}{names, true}
+	var out struct {
+		Parameters []struct {
+			Name, ARN, Selector string
+			Value               *string
+		}
+	}
+	q := query{id: "SSM", service: serviceSSM, target: "AmazonSSM", operation: "GetParameters", region: region, keys: keysOf(keys)}
+	if err := s.ask(ctx, q, in, &out); err != nil {
 		return nil, err
 	}
 	found := make(map[string]string, len(out.Parameters))
@@ -28,10 +31,10 @@ func (s *Services) Parameters(ctx context.Context, keys credentials.Set, region 
 		}
 		// The service answers with the bare name and says by what it was selected; an
 		// ARN is answered as such.
-		for _, id := range []string{aws.ToString(p.Name), aws.ToString(p.ARN)} {
+		for _, id := range []string{p.Name, p.ARN} {
 			if id != "" {
 				found[id] = *p.Value
-				found[id+aws.ToString(p.Selector)] = *p.Value
+				found[id+p.Selector] = *p.Value
 			}
 		}
 	}

@@ -50,10 +50,6 @@ func readKeyring(kind, data string) (keyring, error) {
 	return ring, nil
 }
 
-// hub are the names of Docker Hub, the first of them the one that Docker keeps
-// logins under.
-var hub = [...]string{"index.docker.io/v1", "index.docker.io", "docker.io"}
-
 // registryKey is a registry without scheme and last slash.
 func registryKey(host string) string {
 	host = strings.TrimPrefix(strings.TrimPrefix(host, "https://"), "http://")
@@ -95,9 +91,6 @@ func names(image string) []string {
 	if registry != "docker.io" && registry != "index.docker.io" && registry != "registry-1.docker.io" {
 		return []string{registry + "/" + repository}
 	}
-	all := make([]string, 0, len(hub))
-	for _, h := range hub {
-		all = append(all, h+"/"+repository)
-	}
-	return all
+	// The first is the one that Docker keeps logins under.
+	return []string{"index.docker.io/v1/" + repository, "index.docker.io/" + repository, "docker.io/" + repository}
 }

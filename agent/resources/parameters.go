@@ -3,6 +3,7 @@ package resources
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -61,9 +62,7 @@ func (p *parameters) provision(ctx context.Context, t *Task) (outfits, error) {
 				}
 				mu.Lock()
 				defer mu.Unlock()
-				for ref, value := range found {
-					values[ref] = value
-				}
+				maps.Copy(values, found)
 				return nil
 			})
 		}
@@ -81,7 +80,10 @@ func (p *parameters) provision(ctx context.Context, t *Task) (outfits, error) {
 // again by the ARN itself.
 func (p *parameters) fetch(ctx context.Context, keys credentials.Set, region string, batch []parameter) (map[parameter]string, error) {
 	found := make(map[parameter]string, len(batch))
-	ask := func(wanted []parameter, id func(parameter) string) error {
+	ask := func(wanted []parameter, id func(parameter) string) ([]parameter, error) {
+		if len(wanted) == 0 {
+			return nil, nil
+		}
 		ids := make([]string, 0, len(wanted))
 		for _, ref := range wanted {
 			if !slices.Contains(ids, id(ref)) { // The service refuses a name that comes twice.
@@ -89,41 +91,46 @@ func (p *parameters) fetch(ctx context.Context, keys credentials.Set, region str
 			}
 		}
 		got, err := p.store.Parameters(ctx, keys, region, ids)
-		if err != nil {
-			return err
-		}
+		var missing []parameter
 		for _, ref := range wanted {
-			if value, ok := got[id(ref)]; ok {
-				found[ref] = value
+			value, ok := got[id(ref)]
+			if !ok {
+				missing = append(missing, ref)
+				continue
 			}
+			found[ref] = value
 		}
-		return nil
+		return missing, err
 	}
-	missing := func(also func(parameter) bool) []parameter {
-		var list []parameter
-		for _, ref := range batch {
-			if _, ok := found[ref]; !ok && also(ref) {
-				list = append(list, ref)
-			}
-		}
-		return list
-	}
-	if err := ask(batch, func(ref parameter) string { return ref.name }); err != nil {
+	missing, err := ask(batch, func(ref parameter) string { return ref.name })
+	if err != nil {
 		return nil, err
 	}
-	if again := missing(func(ref parameter) bool { return ref.arn != "" && ref.arn != ref.name }); len(again) > 0 {
-		if err := ask(again, func(ref parameter) string { return ref.arn }); err != nil {
-			return nil, err
-		}
+	invalid, byARN := divide(missing, func(ref parameter) bool { return ref.arn == "" || ref.arn == ref.name })
+	still, err := ask(byARN, func(ref parameter) string { return ref.arn })
+	if err != nil {
+		return nil, err
 	}
-	if invalid := missing(func(parameter) bool { return true }); len(invalid) > 0 {
-		names := make([]string, 0, len(invalid))
-		for _, ref := range invalid {
-			names = append(names, ref.name)
-		}
+	var names []string
+	for _, ref := range append(invalid, still...) {
+		names = append(names, ref.name)
+	}
+	if len(names) > 0 {
 		return nil, fmt.Errorf("invalid parameters: %s", strings.Join(names, ","))
 	}
 	return found, nil
+}
+
+// divide parts those for which f is true from the others.
+func divide(all []parameter, f func(parameter) bool) (yes, no []parameter) {
+	for _, ref := range all {
+		if f(ref) {
+			yes = append(yes, ref)
+		} else {
+			no = append(no, ref)
+		}
+	}
+	return yes, no
 }
 
 // parameter says where a parameter is; arn is "" when the task gave a name.

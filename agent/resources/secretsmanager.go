@@ -117,8 +117,8 @@ func (m *managed) value(s *task.Secret, texts map[SecretVersion]*secretText) (st
 	return value, nil
 }
 
-var errSecretARN = errors.New(
-	"an invalid ARN format for the AWS Secrets Manager secret was specified. Specify a valid ARN and try again.") //nolint:revive,staticcheck // ECS's words.
+//nolint:staticcheck // The full stop is ECS's.
+var errSecretARN = errors.New("an invalid ARN format for the AWS Secrets Manager secret was specified. Specify a valid ARN and try again.")
 
 // The fields of arn:PARTITION:secretsmanager:REGION:ACCOUNT:secret:ID, and of what
 // ECS lets stand behind it: :KEY:STAGE:VERSION.
