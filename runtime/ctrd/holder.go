@@ -12,7 +12,6 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/berthd/berth/runtime/container"
-	"github.com/berthd/berth/runtime/ctrd/initproc"
 )
 
 // A holder is a container without an image: our own init, bound into an empty
@@ -23,6 +22,9 @@ import (
 // holderOOMScore is that of a holder: with it dies whatever shares its PID
 // namespace.
 const holderOOMScore = -998
+
+// holdFlag has Config.Init hold namespaces instead of running a command.
+const holdFlag = "--hold"
 
 // holderRootDir is where the root of all holders is.
 func (r *Runtime) holderRootDir() string { return filepath.Join(r.cfg.StateDir, "holder") }
@@ -72,7 +74,7 @@ func (r *Runtime) holderSpec(spec container.Spec) (*specs.Spec, error) {
 	if err != nil {
 		return nil, err
 	}
-	spec.Process = container.Process{Command: slices.Concat([]string{initPath}, r.cfg.Init[1:], []string{initproc.Hold})}
+	spec.Process = container.Process{Command: slices.Concat([]string{initPath}, r.cfg.Init[1:], []string{holdFlag})}
 	spec.Rights = container.Rights{CapDrop: []string{"ALL"}, NoNewPrivileges: true, ReadonlyRootfs: true, Seccomp: "unconfined"}
 	if score := holderOOMScore; slices.Contains(caps, "CAP_SYS_RESOURCE") { // Without it a score cannot be lowered.
 		spec.Limits.OOMScoreAdj = &score
