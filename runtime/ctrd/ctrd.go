@@ -65,7 +65,9 @@ type Config struct {
 	// Init is the command that runs as PID 1 of containers with Process.Init
 	// where the host has no docker-init, tini-static or catatonit, which need
 	// less memory: a static binary and its arguments, which "--" and the
-	// container's own command follow. Package initproc is such an init.
+	// container's own command follow. With "--hold" alone it does nothing but reap
+	// until SIGTERM: the containers that hold namespaces run that, whatever the host
+	// has. Package initproc is such an init.
 	Init []string
 	// Front is the path of a program that calls ocifront.Run when it is called as
 	// the front of the OCI runtime. Containers with secret variables need one; ""
