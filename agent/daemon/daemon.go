@@ -178,6 +178,9 @@ func (a *agent) build(ctx context.Context) ([]part, error) {
 	if err := a.engine.Restore(ctx); err != nil {
 		return nil, err
 	}
+	if err := a.host.imds.restore(ctx, a.engine.Tasks(), a.host.network.GuardsHostTasks(), a.log.Named("network")); err != nil {
+		return nil, err
+	}
 	a.sweep(ctx)
 	if a.attachments, err = a.openAttachments(); err != nil {
 		return nil, err

@@ -96,12 +96,26 @@ func (n hostNetwork) Files(ctx context.Context, f engine.Files) ([]container.Mou
 }
 
 // hostCgroups is runtime/cgroups in the engine's words.
-type hostCgroups struct{ *cgroups.Manager }
+type hostCgroups struct {
+	*cgroups.Manager
+
+	imds *imdsGuard
+}
 
 // Create makes the task's cgroup.
 func (c hostCgroups) Create(ctx context.Context, t engine.TaskCgroup) error {
-	_, err := c.Manager.Create(ctx, cgroups.Task{ID: t.ID, CPUs: t.CPU, Shares: t.Shares, MemoryBytes: t.MemoryBytes, Pids: t.Pids})
-	return err
+	if _, err := c.Manager.Create(ctx, cgroups.Task{ID: t.ID, CPUs: t.CPU, Shares: t.Shares, MemoryBytes: t.MemoryBytes, Pids: t.Pids}); err != nil {
+		return err
+	}
+	return c.imds.created(ctx, t)
+}
+
+// Remove removes it.
+func (c hostCgroups) Remove(ctx context.Context, id string) error {
+	if err := c.Manager.Remove(ctx, id); err != nil {
+		return err
+	}
+	return c.imds.removed(ctx, id)
 }
 
 // hostLogs is the client of the log process in the engine's words.

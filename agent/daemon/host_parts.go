@@ -35,6 +35,7 @@ type host struct {
 	cgroups *cgroups.Manager
 	logs    *logs.Client
 	leases  *ipam.Leases
+	imds    *imdsGuard
 	// metadata is where 169.254.170.2 leads to.
 	metadata metadataAddress
 	// linkLocal has the addresses from which awsvpc tasks reach the agent.
@@ -137,6 +138,7 @@ func (h *host) openNetwork(c *config.Config, log *zap.Logger) error {
 	}); err != nil {
 		return err
 	}
+	h.imds = newIMDSGuard(h, c.Network.BlockIMDS)
 	if h.linkLocal, err = ipam.New(ipam.DefaultLinkLocal()); err != nil {
 		return err
 	}
@@ -247,7 +249,7 @@ func (h *host) engineConfig(o *Options, capacity engine.Capacity, log *zap.Logge
 	c := &o.Config
 	return engine.Config{
 		Agents:  execAgentOf(c),
-		Runtime: h.runtime, Network: hostNetwork{h.network, log.Named("network")}, Cgroups: hostCgroups{h.cgroups},
+		Runtime: h.runtime, Network: hostNetwork{h.network, log.Named("network")}, Cgroups: hostCgroups{h.cgroups, h.imds},
 		Logs: hostLogs{h.logs}, Store: h.store, Addresses: h.leases, LinkLocal: h.linkLocal, Ports: h.ports, Log: log.Named("engine"),
 		Capacity:       capacity,
 		Machine:        task.Options{StopTimeout: c.Task.StopTimeout, PullUpfront: c.Image.PullUpfront},

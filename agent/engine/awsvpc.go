@@ -51,7 +51,7 @@ func (e *Engine) leaseTask(d *task.Definition) (map[string]ipam.Endpoint, error)
 	if err != nil {
 		return nil, err
 	}
-	endpoint := ipam.Endpoint{ID: EndpointID(d, taskEndpoint), ENI: eni}
+	endpoint := ipam.Endpoint{ID: EndpointID(d, taskEndpoint), ENI: eni, AllowIMDS: d.AllowsIMDS()}
 	if endpoint.Addresses, err = e.config.LinkLocal.Lease(endpoint.ID); err != nil {
 		return nil, err
 	}

@@ -122,6 +122,9 @@ type TaskCgroup struct {
 	Shares      uint64
 	MemoryBytes int64
 	Pids        int64
+	// AllowIMDS says that its containers, which share the host's network, may reach
+	// instance metadata where that is closed to tasks.
+	AllowIMDS bool
 }
 
 // Logs connects containers to the log process.

@@ -102,6 +102,7 @@ func (e *Engine) leaseContainer(d *task.Definition, c *task.Container) (endpoint
 	if endpoint.Ports, err = e.config.Ports.Lease(owner(d, c), publishes(c)); err != nil {
 		return endpoint, false, err
 	}
+	endpoint.AllowIMDS = c.AllowsIMDS()
 	endpoint.Addresses, err = e.config.Addresses.Lease(endpoint.ID)
 	return endpoint, true, err
 }
@@ -238,7 +239,7 @@ func resourceReason(err error) string {
 
 // cgroup is the task's cgroup as spec/task-engine.md §5.3 wants it.
 func (e *Engine) cgroup(d *task.Definition) TaskCgroup {
-	c := TaskCgroup{ID: d.ID, Pids: e.config.PidsLimit}
+	c := TaskCgroup{ID: d.ID, Pids: e.config.PidsLimit, AllowIMDS: d.Network == task.NetworkHost && d.AllowsIMDS()}
 	for i := range d.Containers {
 		c.Shares += uint64(max(2, d.Containers[i].CPU))
 	}
