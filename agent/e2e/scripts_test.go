@@ -48,10 +48,10 @@ jq -c '.failures[]' "$WORK/run.json"`,
 		// task QUERY asks describe-tasks about the first task run.
 		"task":      `aws ecs describe-tasks --cluster story --tasks $(cat "$WORK/task") | jq -r ".tasks[0] | $1"`,
 		"tasks":     `aws ecs describe-tasks --cluster story --tasks $(cat "$WORK/task") | jq -r ".tasks[] | $1"`,
-		"is":        `eventually 40s "^$1\$" task .lastStatus >/dev/null || { task .; tail -30 "$WORK/agent.log"; } >&2`,
+		"is":        `eventually 40s "^$1\$" task .lastStatus >/dev/null || { task .; tail -30 "$WORK/agent.log"; false; } >&2`,
 		"stop-task": `for t in $(cat "$WORK/task"); do aws ecs stop-task --cluster story --task $t "$@" >/dev/null; done`,
 		"faults":    `get -X POST -H 'Content-Type: application/json' -d "$1" http://127.0.0.1:4580/_berth/faults`,
 		// clean waits until nothing is left of the stopped tasks.
-		"clean": `eventually 20s . sh -c 'left-behind && echo nothing' || { left-behind; tail -40 "$WORK/agent.log"; } >&2`,
+		"clean": `eventually 20s . sh -c 'left-behind && echo nothing' || { left-behind; tail -40 "$WORK/agent.log"; false; } >&2`,
 	}
 }

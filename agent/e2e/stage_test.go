@@ -119,6 +119,7 @@ func (s *stage) strike(t *testing.T) {
 			}
 		}
 	}
+	s.detachLoops(ctx, t)
 	if out, err := exec.CommandContext(ctx, "ip", "netns", "del", s.name).CombinedOutput(); err != nil {
 		t.Errorf("cannot remove network namespace: %v: %s", err, out)
 	}
@@ -126,6 +127,25 @@ func (s *stage) strike(t *testing.T) {
 		t.Error(err)
 	}
 	removeCgroups(s.work)
+}
+
+// detachLoops gives back the loop devices of the story's files.
+func (s *stage) detachLoops(ctx context.Context, t *testing.T) {
+	t.Helper()
+	files, err := filepath.Glob("/sys/block/loop*/loop/backing_file")
+	if err != nil {
+		t.Error(err)
+	}
+	for _, file := range files {
+		backing, err := os.ReadFile(file)
+		if err != nil || !strings.HasPrefix(string(backing), s.work+"/") {
+			continue // not ours, or given back meanwhile
+		}
+		device := "/dev/" + strings.Split(file, "/")[3]
+		if out, err := exec.CommandContext(ctx, "losetup", "--detach", device).CombinedOutput(); err != nil {
+			t.Errorf("cannot detach %s: %v: %s", device, err, out)
+		}
+	}
 }
 
 // lastWords shows what the programs of a failed story said.

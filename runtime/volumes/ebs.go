@@ -68,7 +68,7 @@ func (v *Volumes) FindEBS(e EBS) (device string, err error) {
 			return filepath.Join(v.cfg.DevDir, name), nil
 		}
 		// Xen gives no serial number, and its own name to the device.
-		if serial == "" && sameDevice(name, e.DeviceName) {
+		if serial == "" && sameDevice(name, e.DeviceName) && hasMedium(filepath.Join(block, name)) {
 			byName = filepath.Join(v.cfg.DevDir, name)
 		}
 	}
@@ -110,6 +110,13 @@ func serial(dir string) string {
 		}
 	}
 	return ""
+}
+
+// hasMedium says whether there is anything in a drive: a loop device without a file
+// is there, and has no size.
+func hasMedium(dir string) bool {
+	data, err := os.ReadFile(filepath.Join(dir, "size"))
+	return err == nil && strings.TrimSpace(string(data)) != "0"
 }
 
 // sameDevice says whether the kernel's name is EC2's: /dev/sdb is xvdb to Xen.

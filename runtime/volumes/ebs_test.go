@@ -21,7 +21,8 @@ func TestFindEBS(t *testing.T) {
 		"nvme1n1/device/serial": "vol0123456789abcdef0  \n",
 		"vdb/serial":            "vol-0bbb",
 		"xvdba/size":            "1",
-		"sdc/device/model":      "x",
+		"sdc/size":              "1",
+		"sde/size":              "0",
 		"sdd/serial":            "vol0ddd",
 	} {
 		must(t, os.MkdirAll(filepath.Dir(filepath.Join(sys, "block", file)), 0o755))
@@ -37,6 +38,7 @@ func TestFindEBS(t *testing.T) {
 		{EBS{VolumeID: "vol-0ccc", DeviceName: "/dev/sdba"}, "/dev/xvdba"},
 		{EBS{VolumeID: "vol-0ccc", DeviceName: "xvdc"}, "/dev/sdc"},
 		{EBS{VolumeID: "vol-0ccc", DeviceName: "/dev/sdd"}, ""}, // another volume has that name
+		{EBS{VolumeID: "vol-0ccc", DeviceName: "/dev/sde"}, ""}, // and this one is empty
 		{EBS{VolumeID: "vol-0ccc"}, ""},
 	} {
 		device, err := v.FindEBS(tc.e)
