@@ -43,6 +43,9 @@ begins with its name, and lines are in the order of their times.`,
 			}
 			var sources []logSource
 			for _, c := range containers {
+				if err := a.tellLog(c); err != nil {
+					return err
+				}
 				if c.ID != "" {
 					sources = append(sources, logSource{name: c.Name, req: hostapi.LogRequest{Container: c.ID, Follow: f.follow, Tail: f.tail, Since: since}})
 				}
@@ -61,6 +64,30 @@ begins with its name, and lines are in the order of their times.`,
 	cmd.Flags().IntVarP(&f.tail, "tail", "n", -1, "only the last `lines` of each container")
 	cmd.Flags().StringVar(&f.since, "since", "", "only from this `time` on: 10m (ago), or 2026-01-02T15:04:05Z")
 	return cmd
+}
+
+// tellLog says what is wrong with a container's log.
+func (a *app) tellLog(c hostapi.ContainerView) error {
+	l := c.Log
+	if l == nil {
+		return nil
+	}
+	for _, what := range []struct {
+		is   bool
+		text string
+	}{
+		{l.DroppedLines > 0, fmt.Sprintf("%d lines were dropped for want of room", l.DroppedLines)},
+		{l.RejectedLines > 0, fmt.Sprintf("%d lines were rejected by the log service", l.RejectedLines)},
+		{l.StuckSince != nil, fmt.Sprintf("%d bytes wait for the log service: %s", l.WaitingBytes, l.Reason)},
+	} {
+		if !what.is {
+			continue
+		}
+		if _, err := fmt.Fprintf(a.Err, "berth: log of %s (%s): %s\n", c.Name, l.Driver, what.text); err != nil {
+			return fmt.Errorf("cannot print: %w", err)
+		}
+	}
+	return nil
 }
 
 func parseSince(s string, now time.Time) (time.Time, error) {

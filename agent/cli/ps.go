@@ -67,7 +67,7 @@ func listTasks(w io.Writer, tasks []hostapi.TaskView, now time.Time, full bool) 
 			if !full {
 				image = clip(image, 50)
 			}
-			rows = append(rows, []string{id, t.Family + ":" + t.Revision, c.Name, state(c), dash(up), dash(ports(c.Ports)), image})
+			rows = append(rows, []string{id, t.Family + ":" + t.Revision, c.Name, state(c) + logState(c.Log), dash(up), dash(ports(c.Ports)), image})
 		}
 	}
 	return table(w, rows)
@@ -85,6 +85,18 @@ func state(c hostapi.ContainerView) string {
 	default:
 		return c.Status
 	}
+}
+
+// logState is what is wrong with a container's log, behind its status.
+func logState(l *hostapi.LogView) string {
+	var out string
+	if l != nil && l.StuckSince != nil {
+		out = ", log waits"
+	}
+	if l != nil && l.DroppedLines+l.RejectedLines > 0 {
+		out += fmt.Sprintf(", %d lines lost", l.DroppedLines+l.RejectedLines)
+	}
+	return out
 }
 
 func ports(all []hostapi.PortView) string {
@@ -140,6 +152,10 @@ func showTask(w io.Writer, t hostapi.TaskView, now time.Time) error {
 		rows = append(rows, []string{""}, []string{"Container:", c.Name})
 		add("  Status:", state(c))
 		add("  Reason:", c.Reason)
+		if c.Log != nil {
+			add("  Log:", strings.TrimPrefix(logState(c.Log), ", "))
+			add("  Log waits for:", c.Log.Reason)
+		}
 		add("  Image:", c.Image)
 		add("  Digest:", c.Digest)
 		add("  ID:", c.ID)

@@ -111,7 +111,7 @@ func (a *agent) page() prom.Page {
 	}
 	return prom.Page{
 		Cluster: a.options.Config.Cluster, Readings: a.observer.sampler.Snapshot(),
-		Agent: []prom.Value{
+		Agent: append(a.host.logFigures(), []prom.Value{
 			{Name: "berth_agent_tasks", Help: "Tasks the agent knows.", Value: float64(len(a.engine.Tasks()))},
 			{Name: "berth_agent_outbox_entries", Help: "State changes that ECS has not taken yet.", Value: float64(a.host.store.Pending())},
 			{Name: "berth_agent_connected", Help: "Whether the line to ECS is up.", Value: up("acs"), Labels: []prom.Label{{Name: "session", Value: "acs"}}},
@@ -119,6 +119,6 @@ func (a *agent) page() prom.Page {
 			{Name: "berth_agent_sampler_seconds_total", Help: "Time spent reading metrics.", Counter: true, Value: overhead.Total.Seconds()},
 			{Name: "berth_agent_sampler_rounds_total", Help: "Rounds of reading metrics.", Counter: true, Value: float64(overhead.Rounds)},
 			{Name: "berth_agent_samples_dropped_total", Help: "Readings that were not believed.", Counter: true, Value: float64(overhead.Dropped)},
-		},
+		}...),
 	}
 }

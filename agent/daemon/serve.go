@@ -31,7 +31,7 @@ func (a *agent) serveHost(ctx context.Context) error {
 		return err
 	}
 	server := hostapi.NewServer(hostapi.Providers{
-		Instance: instanceAPI{a}, Tasks: tasksAPI{a.engine, a.volumeViews}, Executor: execAPI{a.host.runtime},
+		Instance: instanceAPI{a}, Tasks: tasksAPI{a.engine, a.volumeViews, a.host.logStatus}, Executor: execAPI{a.host.runtime},
 		Logs: logsAPI{a.options.Config.Paths}, Stats: statsAPI{a.observer.sampler}, Images: imagesAPI{a},
 		Puller: pullAPI{a}, Events: a.observer.events, Settings: a.options.Config.Settings(),
 		Credentials: roleCredentials{a.meta},
@@ -49,7 +49,7 @@ func (a *agent) serveHost(ctx context.Context) error {
 func (a *agent) serveIntrospection(ctx context.Context) error {
 	c := &a.options.Config
 	server := hostapi.IntrospectionServer(hostapi.IntrospectionConfig{
-		Instance: instanceAPI{a}, Tasks: tasksAPI{a.engine, a.volumeViews},
+		Instance: instanceAPI{a}, Tasks: tasksAPI{engine: a.engine, volumes: a.volumeViews},
 		Health:  a.verdict,
 		Metrics: prom.Handler(a.page), License: license, Profiling: c.Metadata.Profiling,
 	})

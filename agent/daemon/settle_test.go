@@ -104,7 +104,7 @@ func TestSayIgnored(t *testing.T) {
 	for file, want := range map[string]string{
 		"ECS_CLUSTER=blue": "",
 		"ECS_WARM_POOLS_CHECK=true\nDOCKER_HOST=unix:///x":                           "[ECS_WARM_POOLS_CHECK DOCKER_HOST]",
-		`ECS_AVAILABLE_LOGGING_DRIVERS=["json-file","awslogs","none"]`:               "[awslogs]",
+		`ECS_AVAILABLE_LOGGING_DRIVERS=["json-file","logentries","none"]`:            "[logentries]",
 		"ECS_AVAILABLE_LOGGING_DRIVERS=[\"none\"]\nECS_DISABLE_IMAGE_CLEANUP=true\n": "",
 	} {
 		core, logs := zapobserver.New(zap.WarnLevel)

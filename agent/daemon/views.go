@@ -9,6 +9,7 @@ import (
 	"github.com/berthd/berth/agent/hostapi"
 	"github.com/berthd/berth/agent/resources"
 	"github.com/berthd/berth/agent/task"
+	"github.com/berthd/berth/runtime/logs"
 )
 
 // tasksAPI shows the engine's tasks to the host API.
@@ -16,6 +17,8 @@ type tasksAPI struct {
 	engine *engine.Engine
 	// volumes are the mounts of a container.
 	volumes func(d *task.Definition, c *task.Container) []resources.VolumeView
+	// logs is how the containers' logs fare; nil does not show it.
+	logs func() map[string]logs.Status
 }
 
 var _ hostapi.Tasks = tasksAPI{}
@@ -24,9 +27,14 @@ var _ hostapi.Tasks = tasksAPI{}
 func (t tasksAPI) Tasks() []hostapi.TaskView {
 	tasks := t.engine.Tasks()
 	views := make([]hostapi.TaskView, len(tasks))
+	var status map[string]logs.Status
+	if t.logs != nil {
+		status = t.logs()
+	}
 	for i := range tasks {
 		views[i] = taskView(&tasks[i])
 		t.addVolumes(&views[i], &tasks[i].State.Definition)
+		addLogs(&views[i], status)
 	}
 	return views
 }

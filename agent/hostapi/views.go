@@ -66,9 +66,20 @@ type ContainerView struct {
 	Addresses    []string      `json:"addresses,omitempty"`
 	Networks     []NetworkView `json:"networks,omitempty"` // awsvpc only
 	Volumes      []VolumeView  `json:"volumes,omitempty"`
+	Log          *LogView      `json:"log,omitempty"` // while the log process has it open, or lines to deliver
 	CreatedAt    *time.Time    `json:"createdAt,omitempty"`
 	StartedAt    *time.Time    `json:"startedAt,omitempty"`
 	FinishedAt   *time.Time    `json:"finishedAt,omitempty"`
+}
+
+// LogView is how a container's log fares.
+type LogView struct {
+	Driver        string     `json:"driver"`
+	DroppedLines  int64      `json:"droppedLines,omitempty"`  // for want of room
+	RejectedLines int64      `json:"rejectedLines,omitempty"` // the log service will never take them
+	WaitingBytes  int64      `json:"waitingBytes,omitempty"`  // on disk, for the log service
+	StuckSince    *time.Time `json:"stuckSince,omitempty"`    // the driver fails since then
+	Reason        string     `json:"reason,omitempty"`        // of that
 }
 
 // PortView is one published port.
