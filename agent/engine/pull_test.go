@@ -107,7 +107,7 @@ func TestPullBehaviour(t *testing.T) {
 				if c.here {
 					s.have(t, "registry.test/web:1")
 				}
-				s.serve(fakert.Image{Digest: digest, ResolveErr: c.image.ResolveErr, PullErr: c.image.PullErr})
+				s.serve(fakert.Image{Digest: digest, PullDelay: time.Second, ResolveErr: c.image.ResolveErr, PullErr: c.image.PullErr})
 				e, stop := s.start(t, func(cfg *Config) {
 					cfg.PullPolicy, cfg.Machine = c.policy, task.Options{PullUpfront: c.upfront}
 				})
