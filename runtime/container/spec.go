@@ -140,6 +140,9 @@ type Rights struct {
 	SELinux []string
 	// GroupAdd are supplementary groups, by name or number.
 	GroupAdd []string
+	// Cgroupns is "host" or "private"; "" is the host's default: private on cgroup
+	// v2.
+	Cgroupns string
 	// Userns, when "host", keeps the host's user namespace; "" is the default.
 	Userns string
 }

@@ -28,6 +28,7 @@ import (
 const (
 	runtimeName     = "io.containerd.runc.v2"
 	apparmorDefault = "berth-default"
+	apparmorDocker  = "docker-default"
 )
 
 // Create implements container.Runtime. It makes snapshot, spec and record; the
@@ -238,7 +239,8 @@ func (r *Runtime) init() []string {
 // apparmor is the profile of containers that name none, loaded when the first
 // of them is created; "" where the host has no AppArmor.
 func (r *Runtime) apparmor(spec container.Spec) string {
-	if !r.host.apparmor || spec.Rights.AppArmor != "" || spec.Rights.Privileged {
+	wanted := spec.Rights.AppArmor == apparmorDocker || spec.Rights.AppArmor == "" && !spec.Rights.Privileged
+	if !r.host.apparmor || !wanted {
 		return ""
 	}
 	if _, err := exec.LookPath("apparmor_parser"); err != nil {

@@ -2,6 +2,8 @@ package ctrd
 
 import (
 	"fmt"
+	"io/fs"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -103,13 +105,6 @@ func devices(s *specs.Spec, in specInput) error {
 		s.Linux.Resources.Devices = defaultDevices()
 	}
 	for _, d := range in.Devices {
-		node, err := oci.DeviceFromPath(d.HostPath)
-		if err != nil {
-			return invalid("error gathering device information while adding custom device %q: %w", d.HostPath, err)
-		}
-		if d.ContainerPath != "" {
-			node.Path = cleanPath(d.ContainerPath)
-		}
 		access := d.Permissions
 		if access == "" {
 			access = "rwm"
@@ -117,9 +112,53 @@ func devices(s *specs.Spec, in specInput) error {
 		if strings.Trim(access, "rwm") != "" {
 			return invalid("invalid device permissions %q", access)
 		}
-		s.Linux.Devices = slices.DeleteFunc(s.Linux.Devices, func(have specs.LinuxDevice) bool { return have.Path == node.Path })
-		s.Linux.Devices = append(s.Linux.Devices, *node)
-		s.Linux.Resources.Devices = append(s.Linux.Resources.Devices, device(node.Type, node.Major, node.Minor, access))
+		nodes, err := nodesOf(d)
+		if err != nil {
+			return invalid("error gathering device information while adding custom device %q: %w", d.HostPath, err)
+		}
+		for _, node := range nodes {
+			s.Linux.Devices = slices.DeleteFunc(s.Linux.Devices, func(have specs.LinuxDevice) bool { return have.Path == node.Path })
+			s.Linux.Devices = append(s.Linux.Devices, node)
+			s.Linux.Resources.Devices = append(s.Linux.Resources.Devices, device(node.Type, node.Major, node.Minor, access))
+		}
 	}
 	return nil
+}
+
+// nodesOf are the nodes that a device of the container stands for: as with Docker,
+// a link stands for what it leads to, and a directory for every node below it.
+func nodesOf(d container.Device) ([]specs.LinuxDevice, error) {
+	path, err := filepath.EvalSymlinks(d.HostPath)
+	if err != nil {
+		return nil, err
+	}
+	inside := d.ContainerPath
+	if inside == "" {
+		inside = d.HostPath
+	}
+	node, err := oci.DeviceFromPath(path)
+	if err == nil {
+		node.Path = cleanPath(inside)
+		return []specs.LinuxDevice{*node}, nil
+	}
+	var nodes []specs.LinuxDevice
+	walked := filepath.WalkDir(path, func(below string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.Type()&fs.ModeDevice == 0 {
+			return err
+		}
+		node, err := oci.DeviceFromPath(below)
+		if err != nil {
+			return err
+		}
+		node.Path = cleanPath(inside + strings.TrimPrefix(below, path))
+		nodes = append(nodes, *node)
+		return nil
+	})
+	if walked != nil {
+		return nil, walked
+	}
+	if len(nodes) == 0 {
+		return nil, err
+	}
+	return nodes, nil
 }

@@ -43,6 +43,9 @@ const initPath = "/sbin/berth-init"
 // ociSpec makes the OCI spec of a container, with Docker's semantics
 // (spec/task-engine.md §5.1–5.4).
 func ociSpec(in specInput) (*specs.Spec, error) {
+	if err := sensible(in); err != nil {
+		return nil, err
+	}
 	process, err := ociProcess(in)
 	if err != nil {
 		return nil, err
@@ -130,10 +133,23 @@ func namespacesOf(in specInput) []specs.LinuxNamespace {
 	if in.NetNS != "" {
 		ns = append(ns, specs.LinuxNamespace{Type: specs.NetworkNamespace, Path: in.NetNS})
 	}
-	if in.host.unified && !in.Rights.Privileged {
+	if cgroupNamespace(in) {
 		ns = append(ns, specs.LinuxNamespace{Type: specs.CgroupNamespace})
 	}
 	return ns
+}
+
+// cgroupNamespace says whether the container sees its own cgroup as the root: what
+// was asked for, else on cgroup v2 alone, privileged or not, as with Docker. So a
+// program that looks for its limits finds them.
+func cgroupNamespace(in specInput) bool {
+	switch in.Rights.Cgroupns {
+	case "host":
+		return false
+	case "private":
+		return true
+	}
+	return in.host.unified
 }
 
 // joinNamespaces writes the paths of the namespaces of other containers.
@@ -201,6 +217,8 @@ func apparmorProfile(in specInput) string {
 	switch {
 	case !in.host.apparmor, in.Rights.AppArmor == "unconfined":
 		return ""
+	case in.Rights.AppArmor == apparmorDocker:
+		return in.apparmor // ours is the same; Docker's is loaded by Docker
 	case in.Rights.AppArmor != "":
 		return in.Rights.AppArmor
 	case in.Rights.Privileged:

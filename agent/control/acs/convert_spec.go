@@ -44,7 +44,7 @@ func (b *builder) spec(out *task.Container, _ *wire.Container, docs documents, p
 	}
 	s.Rights = container.Rights{
 		CapAdd: host.CapAdd, CapDrop: host.CapDrop, Privileged: host.Privileged,
-		ReadonlyRootfs: host.ReadonlyRootfs, GroupAdd: host.GroupAdd, Userns: host.UsernsMode,
+		ReadonlyRootfs: host.ReadonlyRootfs, GroupAdd: host.GroupAdd, Userns: host.UsernsMode, Cgroupns: host.CgroupnsMode,
 	}
 	if err := security(&s.Rights, host.SecurityOpt, hpath); err != nil {
 		return err
@@ -182,7 +182,10 @@ func security(r *container.Rights, options []string, path string) error {
 			}
 			r.NoNewPrivileges = !found || on
 		case "seccomp":
-			if value != "unconfined" && !strings.HasPrefix(strings.TrimSpace(value), "{") {
+			if value == "builtin" {
+				value = ""
+			}
+			if value != "" && value != "unconfined" && !strings.HasPrefix(strings.TrimSpace(value), "{") {
 				return field(at, "%q is neither unconfined nor a profile in JSON", value)
 			}
 			r.Seccomp = value
