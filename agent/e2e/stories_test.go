@@ -21,6 +21,7 @@ func TestMain(m *testing.M) {
 		"eventually":  eventuallyMain,
 		"left-behind": leftBehindMain,
 		"aws-standin": standinMain,
+		"log-server":  logServerMain,
 	})
 }
 

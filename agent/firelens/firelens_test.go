@@ -14,7 +14,6 @@ import (
 	"github.com/berthd/berth/runtime/container"
 )
 
-//nolint:gochecknoglobals // how the go command passes flags to tests
 var update = flag.Bool("update", false, "write the golden texts anew")
 
 // definition is a task with a router and two containers that log to it.

@@ -205,7 +205,8 @@ func unpackAck(p []byte) (chunk string, size int, err error) {
 	if len(p) <= len(head)+1 {
 		return "", 0, nil
 	}
-	n, at := 0, len(head)+1
+	var n int
+	at := len(head) + 1
 	switch form := p[len(head)]; {
 	case form&0xe0 == 0xa0:
 		n = int(form & 0x1f)

@@ -80,8 +80,7 @@ func parseFluentd(options map[string]string) (s fluentdSettings, err error) {
 			return s, err
 		}
 	}
-	_, err = parseCount(options, optFluentdRetries, 0)
-	return s, err
+	return s, checkCount(options, optFluentdRetries)
 }
 
 // fluentdAddress reads an address: host, host:port, or one of tcp, tls and unix
@@ -136,18 +135,13 @@ func parseBool(options map[string]string, name string, fallback bool) (bool, err
 	return v, nil
 }
 
-// parseCount reads a whole number that is not negative; an option that is not
-// there is fallback.
-func parseCount(options map[string]string, name string, fallback int) (int, error) {
+// checkCount says what is wrong with a whole number that is not negative.
+func checkCount(options map[string]string, name string) error {
 	text := options[name]
-	if text == "" {
-		return fallback, nil
+	if n, err := strconv.Atoi(text); text != "" && (err != nil || n < 0) {
+		return fmt.Errorf("%w: %s=%q is not a number of 0 or more", ErrOptions, name, text)
 	}
-	n, err := strconv.Atoi(text)
-	if err != nil || n < 0 {
-		return 0, fmt.Errorf("%w: %s=%q is not a number of 0 or more", ErrOptions, name, text)
-	}
-	return n, nil
+	return nil
 }
 
 // parseDuration reads a time such as 500ms; an option that is not there is 0.

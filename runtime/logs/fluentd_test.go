@@ -177,7 +177,7 @@ func TestFluentdRecords(t *testing.T) {
 					"container_id": "0123456789abcdef0123456789abcdef", "container_name": "/ecs-web-7-app", "source": source, "log": log,
 				}
 				maps.Copy(fields, tt.extra)
-				return forwardtest.Record{Tag: tt.tag, Time: tt.when.Local(), SubSecond: tt.when == at, Fields: fields}
+				return forwardtest.Record{Tag: tt.tag, Time: tt.when.Local(), SubSecond: tt.when.Equal(at), Fields: fields}
 			}
 			got := r.wait(t, before+2)[before:]
 			if diff := cmp.Diff([]forwardtest.Record{want("stdout", "hello <world>"), want("stderr", "")}, got); diff != "" {

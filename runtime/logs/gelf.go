@@ -87,7 +87,7 @@ func parseGELF(options map[string]string) (s gelfSettings, err error) {
 		}
 	}
 	for _, name := range []string{optGELFReconnect, optGELFDelay} {
-		if _, err := parseCount(options, name, 0); err != nil {
+		if err := checkCount(options, name); err != nil {
 			return s, err
 		}
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"regexp"
 	"strings"
 
@@ -98,9 +99,7 @@ func (r *routes) filter(s section) (err error) {
 			}
 		}
 	case "record_modifier", "record_transformer":
-		for name, value := range s.records {
-			f.add[name] = value
-		}
+		maps.Copy(f.add, s.records)
 	default:
 		return fmt.Errorf("there is no filter %q", s.plugin)
 	}
@@ -125,9 +124,7 @@ func (r *routes) take(e forwardtest.Record) {
 		if log := e.Fields["log"]; f.include != nil && !f.include.MatchString(log) || f.exclude != nil && f.exclude.MatchString(log) {
 			return
 		}
-		for name, value := range f.add {
-			e.Fields[name] = value
-		}
+		maps.Copy(e.Fields, f.add)
 	}
 	for _, o := range r.outputs {
 		if !o.match.MatchString(e.Tag) {
