@@ -97,10 +97,9 @@ type life struct {
 
 func begin(t *testing.T, d *disk, s *slot) life {
 	t.Helper()
-	m, err := New(Config{
-		Store: d, Log: zap.NewNop(),
-		Finders: map[task.AttachmentKind]Finder{task.AttachmentTaskENI: s, task.AttachmentInstanceENI: s},
-	})
+	finders := make(map[task.AttachmentKind]Finder)
+	finders[task.AttachmentTaskENI], finders[task.AttachmentInstanceENI] = s, s
+	m, err := New(Config{Store: d, Log: zap.NewNop(), Finders: finders})
 	if err != nil {
 		t.Fatal(err)
 	}

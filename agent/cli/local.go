@@ -63,7 +63,7 @@ made for them and attached where the agent finds them. It needs root, like the a
 			}
 			err = server.Run(cmd.Context())
 			if cmd.Context().Err() != nil {
-				return nil //nolint:nilerr // It was told to stop.
+				return nil // It was told to stop.
 			}
 			return err
 		},

@@ -30,7 +30,7 @@ func (f eniFinder) Await(ctx context.Context, a task.Attachment) error {
 // openAttachments knows again what ECS has attached to this host.
 func (a *agent) openAttachments() (*attachment.Manager, error) {
 	c := &a.options.Config
-	finders := map[task.AttachmentKind]attachment.Finder{}
+	finders := make(map[task.AttachmentKind]attachment.Finder)
 	if c.Network.TaskENI {
 		eni := eniFinder{a.host.network}
 		finders[task.AttachmentTaskENI], finders[task.AttachmentInstanceENI] = eni, eni

@@ -21,8 +21,6 @@ type vpc struct {
 }
 
 var (
-	vpcSubnet4  = netip.MustParsePrefix("10.7.0.0/24")
-	vpcSubnet6  = netip.MustParsePrefix("fd07::/64")
 	vpcGateway4 = netip.MustParseAddr("10.7.0.1")
 	vpcGateway6 = netip.MustParseAddr("fd07::1")
 )

@@ -183,11 +183,13 @@ func TestENIComesBack(t *testing.T) {
 func TestENIInterrupted(t *testing.T) {
 	for name, interrupt := range map[string]func(t *testing.T, v *vpc, e ipam.Endpoint){
 		"after the namespace": func(t *testing.T, v *vpc, e ipam.Endpoint) {
+			t.Helper()
 			ns, err := openNetNS(v.lab.net.NetNS(e.ID), containerSysctls(e))
 			ok(t, err)
 			ok(t, ns.Close())
 		},
 		"after the second interface": func(t *testing.T, v *vpc, e ipam.Endpoint) {
+			t.Helper()
 			ns, err := openNetNS(v.lab.net.NetNS(e.ID), containerSysctls(e))
 			ok(t, err)
 			defer func() { ok(t, ns.Close()) }()
@@ -198,13 +200,18 @@ func TestENIInterrupted(t *testing.T) {
 			ok(t, v.lab.net.connect(e, ns, inside))
 		},
 		"moved and not named": func(t *testing.T, v *vpc, e ipam.Endpoint) {
+			t.Helper()
 			ns, err := openNetNS(v.lab.net.NetNS(e.ID), containerSysctls(e))
 			ok(t, err)
 			defer func() { ok(t, ns.Close()) }()
 			ok(t, v.lab.net.nl.LinkSetNsFd(v.onHost(t, e.ENI), int(ns)))
 		},
-		"all but the record": func(t *testing.T, v *vpc, e ipam.Endpoint) { ok(t, v.lab.net.Attach(t.Context(), e)) },
+		"all but the record": func(t *testing.T, v *vpc, e ipam.Endpoint) {
+			t.Helper()
+			ok(t, v.lab.net.Attach(t.Context(), e))
+		},
 		"given back, and the namespace still there": func(t *testing.T, v *vpc, e ipam.Endpoint) {
+			t.Helper()
 			ok(t, v.lab.net.Attach(t.Context(), e))
 			ok(t, v.lab.net.giveBack(v.lab.net.NetNS(e.ID)))
 		},

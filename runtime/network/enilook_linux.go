@@ -94,7 +94,7 @@ func hasENI(path string, mac ipam.MAC) (err error) {
 	}
 	ns, err := netns.GetFromPath(path)
 	if err != nil {
-		return ErrNoInterface //nolint:nilerr // It has been removed since.
+		return ErrNoInterface // It has been removed since.
 	}
 	defer func() { _ = ns.Close() }()
 	inside, err := netlink.NewHandleAt(ns, unix.NETLINK_ROUTE)

@@ -23,7 +23,12 @@ func forward() error {
 	if was, err := os.ReadFile(path); err == nil && string(was) == "1\n" {
 		return nil
 	}
-	if err := os.WriteFile(path, []byte("1"), 0o644); err != nil {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return fmt.Errorf("cannot switch forwarding on: %w", err)
+	}
+	_, err = f.WriteString("1")
+	if err := errors.Join(err, f.Close()); err != nil {
 		return fmt.Errorf("cannot switch forwarding on: %w", err)
 	}
 	return nil
