@@ -111,7 +111,7 @@ func (s *server) openRemote(c Container, cfg workerConfig, finished bool) error 
 			return errors.Join(err, q.shut())
 		}
 	}
-	sh := newShipper(s.stop(), c, cfg.factory, q)
+	sh := newShipper(s.stop(), c, cfg, q)
 	s.shippers[c.ID] = sh
 	if finished {
 		sh.end()

@@ -94,6 +94,10 @@ type DriverConfig struct {
 	// the driver has written beyond it was not, and will be offered again. Remote
 	// drivers have none.
 	Mark Mark
+	// Memory is a directory of the container's in a file system that never reaches a
+	// disk, for what a driver must not lose with its process and must not write
+	// down; "" where there is none.
+	Memory string
 	// Rejected counts lines that the far end will never take, though Write said
 	// that they were taken: the driver need not log them itself. It is never nil.
 	Rejected func(lines int, why error)

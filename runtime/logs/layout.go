@@ -122,6 +122,9 @@ func loadContainer(dir string) (Container, error) {
 	return c, nil
 }
 
+// WriteBeside replaces the file at path in one step, readable by its owner alone.
+func WriteBeside(path string, data []byte) error { return writeBeside(path, data) }
+
 // writeBeside replaces the file at path in one step.
 func writeBeside(path string, data []byte) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")

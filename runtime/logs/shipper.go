@@ -34,6 +34,7 @@ type shipper struct {
 	c       Container // without the values of secrets
 	factory Factory
 	q       *queue
+	memory  string // see DriverConfig
 	log     *zap.Logger
 	cancel  context.CancelCauseFunc
 	done    chan struct{}
@@ -56,13 +57,16 @@ type shipper struct {
 
 // newShipper begins to ship a queue, which it then owns. With secrets missing it
 // waits for supply.
-func newShipper(ctx context.Context, c Container, factory Factory, q *queue) *shipper {
+func newShipper(ctx context.Context, c Container, cfg workerConfig, q *queue) *shipper {
 	s := &shipper{
-		c: c, factory: factory, q: q, log: q.log, done: make(chan struct{}), secrets: make(chan Container, 1),
+		c: c, factory: cfg.factory, q: q, log: q.log, done: make(chan struct{}), secrets: make(chan Container, 1),
 	}
 	s.trouble = trouble{log: q.log, what: "cannot deliver log; lines wait on disk"}
 	s.rejected = tally{log: q.log, what: "lines rejected by the log service"}
 	s.c.Secrets = nil
+	if inMemory(cfg.dir) {
+		s.memory = cfg.dir
+	}
 	ctx, s.cancel = context.WithCancelCause(ctx)
 	go s.run(ctx, c)
 	return s
@@ -134,7 +138,7 @@ func (s *shipper) open(ctx context.Context, c Container) Driver {
 	wait := retryFirst
 	for ctx.Err() == nil {
 		driver, err := s.factory.Open(ctx, DriverConfig{
-			Container: c.withSecrets(), DataDir: filepath.Join(s.q.dir, "driver"), Log: s.log,
+			Container: c.withSecrets(), DataDir: filepath.Join(s.q.dir, "driver"), Memory: s.memory, Log: s.log,
 			Rejected: func(lines int, why error) { s.rejected.add(int64(lines), zap.Error(why)) },
 		})
 		if err == nil {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"go.uber.org/zap"
 )
 
 // The keys of an execution role come from the agent's socket, by the id at the end
@@ -120,6 +121,53 @@ func TestKeysWhileTheAgentIsAway(t *testing.T) {
 		c.Forget()
 		if got, err := c.Retrieve(t.Context()); err != nil || got.AccessKeyID != "7" {
 			t.Error("keys that were refused are used again")
+		}
+	})
+}
+
+// flaky is a keyring whose keys can be taken away.
+type flaky struct {
+	keys aws.Credentials
+	err  error
+}
+
+func (f *flaky) Retrieve(context.Context) (aws.Credentials, error) { return f.keys, f.err }
+func (f *flaky) Forget()                                           {}
+
+// Keys outlive the log process in a file in memory, until they end or are refused.
+func TestKeptKeys(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		file := filepath.Join(t.TempDir(), keysName)
+		away := &flaky{err: errors.New("nobody has keys")}
+		good := &flaky{keys: aws.Credentials{AccessKeyID: "A", SecretAccessKey: "s", SessionToken: "t", CanExpire: true, Expires: time.Now().Add(time.Hour)}}
+		next := func(from *flaky) *kept { return &kept{keyring: from, file: file, log: zap.NewNop()} }
+		if _, err := next(away).Retrieve(t.Context()); !errors.Is(err, away.err) {
+			t.Error(err)
+		}
+		first := next(good)
+		if got, err := first.Retrieve(t.Context()); err != nil || got.AccessKeyID != "A" {
+			t.Error(got.AccessKeyID, err)
+		}
+		if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
+			t.Error(info, err)
+		}
+		if got, err := next(away).Retrieve(t.Context()); err != nil || got.SecretAccessKey != "s" || got.SessionToken != "t" {
+			t.Error(got.AccessKeyID, err)
+		}
+		time.Sleep(2 * time.Hour)
+		if _, err := next(away).Retrieve(t.Context()); !errors.Is(err, away.err) {
+			t.Error("keys that have ended are used", err)
+		}
+		good.keys.AccessKeyID, good.keys.Expires = "B", time.Now().Add(time.Hour)
+		if _, err := first.Retrieve(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if got, err := next(away).Retrieve(t.Context()); err != nil || got.AccessKeyID != "B" {
+			t.Error("renewed keys are not kept", got.AccessKeyID, err)
+		}
+		first.Forget()
+		if _, err := next(away).Retrieve(t.Context()); !errors.Is(err, away.err) {
+			t.Error("keys that were refused are used", err)
 		}
 	})
 }

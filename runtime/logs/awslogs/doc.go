@@ -9,5 +9,8 @@
 //
 // Keys come from the agent (credentials.go) when the option
 // awslogs-credentials-endpoint names the task's execution role, and are gone on
-// with while the agent is away; else they are the host's own.
+// with while the agent is away; else they are the host's own. A role's keys are in
+// memory only, and where the container's directory is too (as /run is) they
+// outlive the log process there: ECS does not send those of a stopped task again
+// to an agent that was killed as well.
 package awslogs

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -61,6 +62,9 @@ func New(cfg Config) logs.Factory {
 				return nil, err
 			}
 			ring, release := keys.of(s.credentials)
+			if s.credentials != "" && d.Memory != "" {
+				ring = &kept{keyring: ring, file: filepath.Join(d.Memory, keysName), log: d.Log}
+			}
 			caller := &caller{http: client, url: endpoint, region: s.region, keys: ring}
 			return &driver{s: s, calls: caller, release: release, rejected: d.Rejected, log: d.Log}, nil
 		},
