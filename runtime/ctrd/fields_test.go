@@ -192,10 +192,8 @@ func TestDevices(t *testing.T) {
 		{container.Device{HostPath: filepath.Join(dir, "absent")}, "error gathering device information while adding custom device"},
 	} {
 		s, err := made(oldHost, func(s *container.Spec) { s.Devices = []container.Device{c.device} })
-		got := ""
-		if err != nil {
-			got = err.Error()
-		} else {
+		got := fmt.Sprint(err)
+		if err == nil {
 			node := s.Linux.Devices[len(s.Linux.Devices)-1]
 			rules := s.Linux.Resources.Devices
 			got = fmt.Sprintf("%s %d:%d %s", node.Path, node.Major, node.Minor, rules[len(rules)-1].Access)

@@ -220,7 +220,7 @@ func TestConvertErrors(t *testing.T) {
 		{hostConfig(`{"NetworkMode":"awsvpc"}`), "tasks[1].networkMode: the network mode awsvpc" + unsupported},
 		{withTask(`"networkMode":"carrier-pigeon"`), `tasks[1].networkMode: "carrier-pigeon" is not a network mode`},
 		{withTask(`"attachments":[{"attachmentType":"s3files"}]`), "tasks[1].attachments[0]: an attachment of type s3files" + unsupported},
-		{withTask(`"associations":[{"type":"gpu"}]`), "tasks[1].associations[0]: an association of type gpu" + unsupported},
+		{withTask(`"associations":[{"type":"gpu"}]`), "tasks[1].associations[0]: a GPU without ECS_ENABLE_GPU_SUPPORT" + unsupported},
 		{withTask(`"proxyConfiguration":{}`), "tasks[1].proxyConfiguration: a proxy in network mode bridge" + unsupported},
 		{withTask(`"volumes":[{"name":"v","host":{"sourcePath":"rel"}}]`), `tasks[1].volumes[0].host.sourcePath: "rel" is not an absolute path`},
 		{one(`"secrets":[{"name":"x"}]`), "tasks[1].containers[0].secrets[0].valueFrom: is missing"},
