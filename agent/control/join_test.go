@@ -236,6 +236,7 @@ func TestFeatures(t *testing.T) {
 	h := Host{Features: Features{
 		LogDrivers: []string{"json-file"}, Privileged: true, TaskLimits: true, ContainerOrdering: true, HealthChecks: true,
 		RestartPolicy: true, PortRanges: true, SharedNamespaces: true, TaskRoles: true, TaskRolesHost: true,
+		TaskENI: true, TaskENITrunking: true, TaskENIBlocksIMDS: true, TaskENIVersion: "1.105.1",
 		SELinux: true, AppArmor: true, External: true,
 	}, VPC: "vpc", Subnet: "subnet", Architecture: "arm64", OutpostARN: "arn:o", GPUDriver: "580.1"}
 	list := func(h Host) string {

@@ -111,6 +111,13 @@ func TestAWSVPC(t *testing.T) {
 	if task.LastStatus != "PENDING" || task.Attachments[0].Status != "ATTACHED" || task.Containers[0].NetworkInterfaces[0].PrivateIPv4Address != "10.0.4.17" {
 		t.Errorf("attached: %+v", task)
 	}
+	if got := s.InterfaceOwners(); len(got) != 1 || got[0] != arn {
+		t.Errorf("owners of interfaces: %q", got)
+	}
+	must[ecs.SubmitTaskStateChangeResponse](t, s, ecs.OpSubmitTaskStateChange, ecs.SubmitTaskStateChangeRequest{Task: arn, Status: "STOPPED"})
+	if got := s.InterfaceOwners(); len(got) != 0 {
+		t.Errorf("a task that has stopped owns an interface: %q", got)
+	}
 }
 
 // TestReconnect: a new connection is told everything again, and gets a manifest

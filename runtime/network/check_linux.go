@@ -28,7 +28,7 @@ func (n *Network) Check(ctx context.Context) ([]Problem, error) {
 	}
 	var problems []Problem
 	var errs []error
-	for _, check := range []func() ([]Problem, error){n.checkBridge, n.checkTable, n.checkRoutes, n.checkForwarding, n.checkForeign} {
+	for _, check := range []func() ([]Problem, error){n.checkBridge, n.checkTable, n.checkRoutes, n.checkSide, n.checkForwarding, n.checkForeign} {
 		found, err := check()
 		problems = append(problems, found...)
 		errs = append(errs, err)
@@ -70,6 +70,26 @@ func (n *Network) checkRoutes() ([]Problem, error) {
 		return []Problem{{
 			What: fmt.Sprintf("The bridge subnet %v overlaps the route to %v via %s.", overlap.Pool, overlap.Route.Prefix, overlap.Route.Device),
 			Hint: "Set BERTH_BRIDGE_SUBNET to a range that this host does not use.",
+		}}, nil
+	}
+	return nil, nil
+}
+
+// checkSide looks for somebody else who uses the addresses of second interfaces, such as another ECS agent. A route to a
+// larger range does not get in the way.
+func (n *Network) checkSide() ([]Problem, error) {
+	routes, err := n.routes()
+	if err != nil {
+		return nil, err
+	}
+	pool := n.cfg.LinkLocal.IPv4
+	for _, r := range routes {
+		if r.Device == n.cfg.sideBridge() || r.Prefix.Bits() < pool.Bits() || !pool.Overlaps(r.Prefix) {
+			continue
+		}
+		return []Problem{{
+			What: fmt.Sprintf("The host reaches %v via %s: tasks in awsvpc mode have addresses of %v, and may not get answers from the agent.", r.Prefix, r.Device, pool),
+			Hint: "The ECS agent uses the same addresses: stop its awsvpc tasks, and remove what it left, or run such tasks on another host.",
 		}}, nil
 	}
 	return nil, nil

@@ -110,6 +110,14 @@ func TestCheck(t *testing.T) {
 	if got := check(); len(got) != 2 {
 		t.Errorf("with forwarding off and a route in the way: %q", got)
 	}
+	command(t, l.host, "ip", "route", "add", "169.254.0.0/16", "dev", "up0")
+	if got := check(); len(got) != 2 {
+		t.Errorf("with a route to all link-local addresses: %q", got)
+	}
+	command(t, l.host, "ip", "route", "add", "169.254.172.0/22", "dev", "up0")
+	if got := check(); len(got) != 3 || !strings.Contains(got[1].What, "169.254.172.0/22 via up0") {
+		t.Errorf("with another's link-local addresses: %q", got)
+	}
 }
 
 // A host that learns its IPv6 default route from a router keeps learning when forwarding is switched on.
