@@ -40,9 +40,15 @@ func (a *agent) resources() *resources.Resources {
 		MetadataFiles: files, MetadataFileName: taskmeta.FileName,
 		Keys: a.aws.roles, Parameters: a.aws.services, Secrets: secretsManager{a.aws.services}, Objects: a.aws.services, Tokens: a.aws.services,
 		Volumes: a.host.volumes, NetNS: a.taskNetNS,
-		Firelens: resources.Firelens{
-			Dir: filepath.Join(c.Paths.Data, "firelens"), Cluster: c.Cluster, InstanceID: a.identity.EC2InstanceID, Async: c.Capability.FirelensAsync,
-		},
-		Region: c.Region, AuthType: c.Image.AuthType, AuthData: c.Image.AuthData, Log: a.log.Named("resources"),
+		Firelens: a.routers(),
+		Region:   c.Region, AuthType: c.Image.AuthType, AuthData: c.Image.AuthData, Log: a.log.Named("resources"),
 	})
+}
+
+// routers is what log routers are told of this host.
+func (a *agent) routers() resources.Firelens {
+	c := &a.options.Config
+	return resources.Firelens{
+		Dir: filepath.Join(c.Paths.Data, "firelens"), Cluster: c.Cluster, InstanceID: a.identity.EC2InstanceID, Async: c.Capability.FirelensAsync,
+	}
 }

@@ -32,6 +32,9 @@ func (a *agent) sweepVolumes(ctx context.Context) {
 	if err := a.host.volumes.Sweep(ctx, func(user string) bool { return known[user] }); err != nil {
 		a.log.Warn("cannot remove what is left of volumes", zap.Error(err))
 	}
+	if err := a.routers().Sweep(func(task string) bool { return known[task] }); err != nil {
+		a.log.Warn("cannot remove what is left of log routers", zap.Error(err))
+	}
 }
 
 // efsAuth says whether EFS is mounted with encryption, access points and roles.

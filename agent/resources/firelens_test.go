@@ -149,6 +149,27 @@ func TestLogRouter(t *testing.T) {
 	}
 }
 
+func TestSweepLogRouters(t *testing.T) {
+	l := newRouter(t, nil)
+	if err := l.Sweep(func(string) bool { return false }); err != nil {
+		t.Errorf("where there was never a router: %v", err)
+	}
+	lost := routed(nil)
+	lost.ID = "dead"
+	for _, d := range []*task.Definition{routed(nil), lost} {
+		if _, err := equip(t, l, d); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := l.Sweep(func(id string) bool { return id == "0af1" }); err != nil {
+		t.Fatal(err)
+	}
+	left, err := os.ReadDir(l.Dir)
+	if err != nil || len(left) != 1 || left[0].Name() != "0af1" {
+		t.Errorf("left are %v, %v", left, err)
+	}
+}
+
 func TestLogRouterOfOtherNetworks(t *testing.T) {
 	for network, want := range map[task.NetworkMode][]string{
 		task.NetworkHost: nil, task.NetworkNone: nil, task.NetworkAWSVPC: {"FLUENT_HOST=127.0.0.1", "FLUENT_PORT=24224"},

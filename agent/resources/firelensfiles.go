@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -76,6 +77,22 @@ func (f routerFiles) write(path string, data []byte) (err error) {
 		return err
 	}
 	return os.Rename(file.Name(), path)
+}
+
+// Sweep deletes the directories of routers whose tasks nobody knows: those of a
+// state that was lost.
+func (f Firelens) Sweep(known func(task string) bool) error {
+	entries, err := os.ReadDir(f.Dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("cannot look for files of log routers: %w", err)
+	}
+	var errs []error
+	for _, e := range entries {
+		if !known(e.Name()) {
+			errs = append(errs, routerFiles{f.Dir, e.Name()}.remove())
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // remove deletes everything.

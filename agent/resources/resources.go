@@ -67,7 +67,7 @@ func (o outfits) merge(more outfits) {
 		if from.Log != nil {
 			to.Log = from.Log
 		}
-		if to.logSecrets == nil {
+		if to.logSecrets == nil && len(from.logSecrets) > 0 {
 			to.logSecrets = map[string]string{}
 		}
 		maps.Copy(to.logSecrets, from.logSecrets)

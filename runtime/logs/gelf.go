@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -15,6 +16,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // DriverGELF is the driver for Graylog's extended log format.
@@ -112,29 +114,66 @@ type gelf struct {
 
 	link link
 	head []byte // the JSON of all fields that do not change, without its last brace
-	zip  interface {
-		io.WriteCloser
-		Reset(w io.Writer)
+	zips *sync.Pool
+}
+
+// zipper compresses one message after the other.
+type zipper interface {
+	io.WriteCloser
+	Reset(w io.Writer)
+}
+
+// zipPools are the compressors that drivers share, by their settings: each takes
+// a megabyte, and is needed for as long as a write.
+type zipPools struct {
+	mu    sync.Mutex // guards pools
+	pools map[string]*sync.Pool
+}
+
+// of is the pool for a kind of compression; nil for none.
+func (z *zipPools) of(kind string, level int) *sync.Pool {
+	if kind == "none" {
+		return nil
 	}
-	buf bytes.Buffer // a compressed message
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	key := kind + strconv.Itoa(level)
+	if z.pools == nil {
+		z.pools = map[string]*sync.Pool{}
+	}
+	if z.pools[key] == nil {
+		z.pools[key] = &sync.Pool{New: func() any {
+			// The level was checked: neither can fail.
+			if kind == "zlib" {
+				w, _ := zlib.NewWriterLevel(io.Discard, level)
+				return w
+			}
+			w, _ := gzip.NewWriterLevel(io.Discard, level)
+			return w
+		}}
+	}
+	return z.pools[key]
 }
 
 var _ Driver = (*gelf)(nil)
 
 func gelfFactory() Factory {
+	zips := &zipPools{}
 	return Factory{
 		Remote:  true,
 		Options: gelfOptions(),
 		Check: func(c Container) error {
-			_, err := newGELF(c, nil)
+			_, err := newGELF(c, zips, nil)
 			return err
 		},
-		Open: func(_ context.Context, cfg DriverConfig) (Driver, error) { return newGELF(cfg.Container, cfg.Rejected) },
+		Open: func(_ context.Context, cfg DriverConfig) (Driver, error) {
+			return newGELF(cfg.Container, zips, cfg.Rejected)
+		},
 	}
 }
 
 // newGELF makes the driver; nothing is connected before there is a line.
-func newGELF(c Container, rejected func(int, error)) (*gelf, error) {
+func newGELF(c Container, zips *zipPools, rejected func(int, error)) (*gelf, error) {
 	settings, err := parseGELF(c.Options)
 	if err != nil {
 		return nil, err
@@ -143,15 +182,7 @@ func newGELF(c Container, rejected func(int, error)) (*gelf, error) {
 	if d.head, err = gelfHeader(c); err != nil {
 		return nil, err
 	}
-	switch d.compression {
-	case "gzip":
-		d.zip, err = gzip.NewWriterLevel(&d.buf, d.level)
-	case "zlib":
-		d.zip, err = zlib.NewWriterLevel(&d.buf, d.level)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%w: %s: %w", ErrOptions, optGELFLevel, err)
-	}
+	d.zips = zips.of(d.compression, d.level)
 	d.link.dial = func(ctx context.Context) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, d.network, d.address)
 	}
@@ -275,16 +306,19 @@ func (d *gelf) refused() (err error) {
 // datagram sends a message, compressed, in chunks if need be. One that is too
 // long even so is dropped: offered again it would be no shorter.
 func (d *gelf) datagram(message []byte) error {
-	if d.zip != nil {
-		d.buf.Reset()
-		d.zip.Reset(&d.buf)
-		if _, err := d.zip.Write(message); err != nil {
+	if d.zips != nil {
+		zip, ok := d.zips.Get().(zipper)
+		if !ok {
+			panic("logs: something else in the pool of compressors")
+		}
+		defer d.zips.Put(zip)
+		var buf bytes.Buffer
+		zip.Reset(&buf)
+		_, err := zip.Write(message)
+		if err := errors.Join(err, zip.Close()); err != nil {
 			return err
 		}
-		if err := d.zip.Close(); err != nil {
-			return err
-		}
-		message = d.buf.Bytes()
+		message = buf.Bytes()
 	}
 	if len(message) <= gelfChunk {
 		_, err := d.link.conn.Write(message)

@@ -179,7 +179,7 @@ func TestGELFTooLong(t *testing.T) {
 	})
 	c.Labels["team"] = strings.Repeat("x", gelfChunks*gelfChunk)
 	var gaveUp int
-	d, err := newGELF(c, func(n int, _ error) { gaveUp += n })
+	d, err := newGELF(c, &zipPools{}, func(n int, _ error) { gaveUp += n })
 	if err != nil {
 		t.Fatal(err)
 	}
