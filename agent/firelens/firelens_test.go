@@ -29,8 +29,10 @@ func definition(kind string, network task.NetworkMode) *task.Definition {
 				key: "http", "Host": "logs.example", "URI": "/in?a=b", "include-pattern": "^GET", "exclude-pattern": "health check",
 				"log-driver-buffer-limit": "1000", "mode": "non-blocking", "max-buffer-size": "10m", "api_key": "written over",
 			}}},
-			{Name: "router", Firelens: &task.Firelens{Type: kind, Options: map[string]string{}}, MemoryReservation: 100,
-				Spec: container.Spec{Process: container.Process{Env: []string{"AWS_EXECUTION_ENV=AWS_ECS_EC2"}}}},
+			{
+				Name: "router", Firelens: &task.Firelens{Type: kind, Options: map[string]string{}}, MemoryReservation: 100,
+				Spec: container.Spec{Process: container.Process{Env: []string{"AWS_EXECUTION_ENV=AWS_ECS_EC2"}}},
+			},
 			{Name: "plain", Log: task.Log{Driver: "json-file", Options: map[string]string{"max-size": "1m"}}},
 			{Name: "quiet", Log: task.Log{Driver: LogDriver}},
 			{Name: "app", Log: task.Log{Driver: LogDriver, Options: map[string]string{key: "stdout"}}},
@@ -106,8 +108,10 @@ func TestConfigErrors(t *testing.T) {
 		{"option config-file-type is specified but config-file-value is not specified", func(d *task.Definition) {
 			Of(d).Firelens.Options["config-file-type"] = "s3"
 		}},
-		{"unable to apply log options of container web to firelens config: missing output key Name which is required for firelens configuration of type Name",
-			func(d *task.Definition) { delete(d.Containers[0].Log.Options, "Name") }},
+		{
+			"unable to apply log options of container web to firelens config: missing output key Name which is required for firelens configuration of type Name",
+			func(d *task.Definition) { delete(d.Containers[0].Log.Options, "Name") },
+		},
 		{`unable to apply log options of container web to firelens config: option "Host" holds a line break`, func(d *task.Definition) {
 			d.Containers[0].Log.Options["Host"] = "x\n[OUTPUT]"
 		}},

@@ -173,6 +173,7 @@ func TestSweepLogRouters(t *testing.T) {
 func TestLogRouterOfOtherNetworks(t *testing.T) {
 	for network, want := range map[task.NetworkMode][]string{
 		task.NetworkHost: nil, task.NetworkNone: nil, task.NetworkAWSVPC: {"FLUENT_HOST=127.0.0.1", "FLUENT_PORT=24224"},
+		task.NetworkBridge: {"FLUENT_HOST=172.29.0.7", "FLUENT_PORT=24224"},
 	} {
 		d := routed(nil)
 		d.Network, d.Containers[1].Firelens.Type, d.ClusterARN = network, "fluentd", ""
@@ -209,11 +210,13 @@ func TestLogRouterErrors(t *testing.T) {
 		{"invalid firelens configuration type: logstash", nil, func(d *task.Definition) { d.Containers[1].Firelens.Type = "logstash" }},
 		{
 			"unable to download firelens s3 config file: invalid s3 arn: nonsense",
-			map[string]string{"config-file-type": "s3", "config-file-value": "nonsense"}, nil,
+			map[string]string{"config-file-type": "s3", "config-file-value": "nonsense"},
+			nil,
 		},
 		{
 			"unable to download firelens s3 config file: unable to download s3 config c from bucket b, error: no such object",
-			map[string]string{"config-file-type": "s3", "config-file-value": "arn:aws:s3:::b/c"}, nil,
+			map[string]string{"config-file-type": "s3", "config-file-value": "arn:aws:s3:::b/c"},
+			nil,
 		},
 		{
 			"unable to download firelens s3 config file: unable to find execution role credentials",
