@@ -62,7 +62,7 @@ func (r *Runtime) copyUp(ctx context.Context, root []mount.Mount, m container.Mo
 			return nil
 		}
 	}
-	err = r.withImage(root, func(dir string) error {
+	err = r.withImage(ctx, root, func(dir string) error {
 		from, err := inside(dir, m.Destination)
 		if err != nil {
 			return err
@@ -172,7 +172,7 @@ func liken(dir, as string) error {
 	}
 	size, err := unix.Listxattr(as, nil)
 	if err != nil || size == 0 {
-		return nil //nolint:nilerr // a file system without attributes has none to give
+		return nil // A file system without attributes has none to give.
 	}
 	names := make([]byte, size)
 	if size, err = unix.Listxattr(as, names); err != nil {
@@ -221,7 +221,10 @@ func (r *Runtime) rootsDir() string { return filepath.Join(r.cfg.StateDir, "root
 
 // withImage mounts a root file system, read-only, for as long as f runs. Where it
 // is mounted is ours, so that Sweep finds what an agent that was killed has left.
-func (r *Runtime) withImage(root []mount.Mount, f func(dir string) error) (err error) {
+func (r *Runtime) withImage(ctx context.Context, root []mount.Mount, f func(dir string) error) (err error) {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	if err := os.MkdirAll(r.rootsDir(), 0o700); err != nil {
 		return err
 	}

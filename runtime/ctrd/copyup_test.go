@@ -77,7 +77,7 @@ func put(t *testing.T, path, text string) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(path, []byte(text), 0o644); err != nil { //nolint:forbidigo // a test's file
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -99,7 +99,7 @@ func tree(t *testing.T, dir string) string {
 		if err != nil {
 			return err
 		}
-		sys := st.Sys().(*syscall.Stat_t) //nolint:errcheck // this is Linux
+		sys := st.Sys().(*syscall.Stat_t)
 		fmt.Fprintf(&out, "%s %v %d:%d", name, st.Mode(), sys.Uid, sys.Gid)
 		switch {
 		case st.Mode().IsRegular():
@@ -193,21 +193,26 @@ func TestCopyUpWithoutDirectory(t *testing.T) {
 func TestCopyUpCutOff(t *testing.T) {
 	for name, leave := range map[string]func(t *testing.T, f *filler, above string){
 		"copying": func(t *testing.T, _ *filler, above string) {
+			t.Helper()
 			put(t, filepath.Join(above, "._data.filling/a"), "hal")
 		},
 		"copying, and somebody writes": func(t *testing.T, f *filler, above string) {
+			t.Helper()
 			put(t, filepath.Join(above, "._data.filling/a"), "hal")
 			put(t, filepath.Join(f.volume, "theirs"), "kept")
 		},
-		"copied": func(t *testing.T, f *filler, above string) {
+		"copied": func(t *testing.T, _ *filler, above string) {
+			t.Helper()
 			put(t, filepath.Join(above, "._data.filled/a"), "one")
 			put(t, filepath.Join(above, "._data.filled/b"), "two")
 		},
 		"moving": func(t *testing.T, f *filler, above string) {
+			t.Helper()
 			put(t, filepath.Join(f.volume, "a"), "one")
 			put(t, filepath.Join(above, "._data.filled/b"), "two")
 		},
 		"moving, and somebody has the name": func(t *testing.T, f *filler, above string) {
+			t.Helper()
 			put(t, filepath.Join(f.volume, "a"), "theirs")
 			put(t, filepath.Join(above, "._data.filled/a"), "one")
 			put(t, filepath.Join(above, "._data.filled/b"), "two")

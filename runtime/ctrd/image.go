@@ -265,7 +265,7 @@ func (r *Runtime) names(ctx context.Context, info imageInfo, mounts []mount.Moun
 	if ok {
 		return a, nil
 	}
-	err := r.withImage(mounts, func(root string) error {
+	err := r.withImage(ctx, mounts, func(root string) error {
 		var err error
 		a, err = readAccounts(root)
 		return err

@@ -168,11 +168,11 @@ func (v *Volumes) ebsTarget(e EBS) (string, error) {
 	if err := os.MkdirAll(target, 0o755); err != nil {
 		return "", fmt.Errorf("cannot make mount point of EBS volume %s: %w", e.VolumeID, err)
 	}
-	real, err := filepath.EvalSymlinks(v.cfg.EBSDir)
+	dir, err := filepath.EvalSymlinks(v.cfg.EBSDir)
 	if err != nil {
 		return "", fmt.Errorf("cannot find mount point of EBS volume %s: %w", e.VolumeID, err)
 	}
-	return filepath.Join(real, e.Directory), nil
+	return filepath.Join(dir, e.Directory), nil
 }
 
 func (v *Volumes) mountEBS(ctx context.Context, e EBS, target string) error {
@@ -238,14 +238,14 @@ func (v *Volumes) UnstageEBS(ctx context.Context, e EBS) error {
 		return err
 	}
 	defer unlock()
-	real, err := filepath.EvalSymlinks(v.cfg.EBSDir)
+	dir, err := filepath.EvalSymlinks(v.cfg.EBSDir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("cannot find mount point of EBS volume %s: %w", e.VolumeID, err)
 	}
-	target := filepath.Join(real, e.Directory)
+	target := filepath.Join(dir, e.Directory)
 	if err := v.unmountEBS(ctx, e, target); err != nil {
 		return err
 	}

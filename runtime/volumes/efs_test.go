@@ -29,7 +29,7 @@ exec mount --bind "$EFS/$fs$root" "$2"
 func standIn(t *testing.T) string {
 	t.Helper()
 	bin, server := t.TempDir(), t.TempDir()
-	must(t, os.WriteFile(filepath.Join(bin, helperEFS), []byte(helperScript), 0o755)) //nolint:forbidigo // a test's program
+	must(t, os.WriteFile(filepath.Join(bin, helperEFS), []byte(helperScript), 0o755))
 	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
 	t.Setenv("EFS", server)
 	return server
@@ -139,7 +139,7 @@ func TestEFSByKernel(t *testing.T) {
 	}})
 	bin := t.TempDir()
 	for name, script := range map[string]string{"mount": `echo "$0 $*" | sed "s,$BIN/,," >>"$BIN/calls"`, "nsenter": `echo "nsenter $1" >>"$BIN/calls"; shift 2; exec "$@"`} {
-		must(t, os.WriteFile(filepath.Join(bin, name), []byte("#!/bin/sh\n"+script+"\n"), 0o755)) //nolint:forbidigo // a test's program
+		must(t, os.WriteFile(filepath.Join(bin, name), []byte("#!/bin/sh\n"+script+"\n"), 0o755))
 	}
 	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
 	t.Setenv("BIN", bin)

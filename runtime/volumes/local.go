@@ -25,7 +25,7 @@ func (v *Volumes) request(w *Volume) (*request, error) {
 // and o, none without the others but o.
 func localRequest(name string, options map[string]string) (*request, error) {
 	if len(options) == 0 {
-		return nil, nil //nolint:nilnil // nothing to mount is no error
+		return nil, nil
 	}
 	for key := range options {
 		if !slices.Contains([]string{"type", "device", "o"}, key) {

@@ -82,7 +82,7 @@ func (v *Volumes) create(r record) error {
 			return err
 		}
 		// Whatever the umask, the content is like Docker's.
-		if err := os.Chmod(filepath.Join(fresh, dataName), 0o755); err != nil { //nolint:gosec // a volume is for every user of its containers
+		if err := os.Chmod(filepath.Join(fresh, dataName), 0o755); err != nil {
 			return err
 		}
 		data, err := json.Marshal(r)
@@ -165,8 +165,7 @@ func (v *Volumes) erase(ctx context.Context, dir string) error {
 	}
 	var r record
 	if data, err := os.ReadFile(filepath.Join(dir, recordName)); err == nil {
-		// What cannot be read was never complete and has nothing mounted.
-		_ = json.Unmarshal(data, &r) //nolint:errcheck // as said
+		_ = json.Unmarshal(data, &r) // What cannot be read was never complete and has nothing mounted.
 	}
 	if r.Mounted {
 		// The content was never ours: the mount point itself has to be empty.

@@ -215,7 +215,7 @@ func (v *Volumes) find(w *Volume, name string) (record, error) {
 	case err != nil || !w.Autoprovision || !v.cfg.MatchFull:
 		return rec, err
 	case !maps.Equal(rec.Labels, w.Labels):
-		return rec, fmt.Errorf("intialize volume: non-autoprovisioned volume does not match existing volume labels: existing: %v, expected: %v", rec.Labels, w.Labels)
+		return rec, fmt.Errorf("intialize volume: non-autoprovisioned volume does not match existing volume labels: existing: %v, expected: %v", rec.Labels, w.Labels) //nolint:misspell // ECS writes it so
 	case !maps.Equal(rec.Options, w.Options):
 		return rec, fmt.Errorf("initialize volume: non-autoprovisioned volume does not match existing volume options: existing: %v, expected: %v", rec.Options, w.Options)
 	}

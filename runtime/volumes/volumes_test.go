@@ -60,7 +60,7 @@ func must(t *testing.T, err error) {
 
 func put(t *testing.T, path, text string) {
 	t.Helper()
-	must(t, os.WriteFile(path, []byte(text), 0o600)) //nolint:forbidigo // a test's file
+	must(t, os.WriteFile(path, []byte(text), 0o600))
 }
 
 func there(path string) bool {
@@ -117,7 +117,7 @@ func TestSharedVolume(t *testing.T) {
 			name: "other labels", full: true,
 			have: &Volume{Labels: map[string]string{"a": "b", "c": "d"}},
 			want: Volume{Autoprovision: true, Labels: map[string]string{"a": "x"}},
-			err:  "intialize volume: non-autoprovisioned volume does not match existing volume labels: existing: map[a:b c:d], expected: map[a:x]",
+			err:  "intialize volume: non-autoprovisioned volume does not match existing volume labels: existing: map[a:b c:d], expected: map[a:x]", //nolint:misspell // ECS writes it so
 		},
 		{
 			name: "other options", full: true, have: &Volume{},
