@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"strings"
@@ -94,9 +95,7 @@ func (c *call) try(ctx context.Context) (answer []byte, header http.Header, err 
 	if err != nil {
 		return nil, nil, c.failed(err)
 	}
-	for name, values := range c.header {
-		r.Header[name] = values
-	}
+	maps.Copy(r.Header, c.header)
 	keys, err := c.keys.Retrieve(ctx)
 	if err != nil {
 		return nil, nil, c.failed(fmt.Errorf("get identity: get credentials: %w", err))

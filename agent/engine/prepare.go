@@ -158,7 +158,7 @@ func bindings(e ipam.Endpoint) []task.Binding {
 // interface that never comes must not hold a stop up.
 func (r *runner) startPrepare() {
 	ctx, cancel := context.WithCancelCause(r.engine.ctx())
-	r.stopPrepare = cancel
+	r.stopPrepare, r.preparing = cancel, ctx.Done()
 	r.background(func(context.Context) {
 		defer cancel(nil)
 		r.prepare(ctx)

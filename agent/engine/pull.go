@@ -17,21 +17,30 @@ import (
 func (r *runner) startPull(_ context.Context, name string) {
 	ctx, cancel := context.WithCancelCause(r.engine.ctx())
 	r.pulls[name] = cancel
-	c := r.definition(name)
+	c, preparing := r.definition(name), r.preparing
 	r.engine.work.Go(func() {
 		defer cancel(nil)
-		r.pull(ctx, c)
+		r.pull(ctx, c, preparing)
 	})
 }
 
-// pull makes the image present and tells what came of it.
-func (r *runner) pull(ctx context.Context, c *task.Container) {
+// pull makes the image present and tells what came of it. preparing is closed when
+// the task is prepared, or cannot be; nil if it was by an earlier agent.
+func (r *runner) pull(ctx context.Context, c *task.Container, preparing <-chan struct{}) {
 	e := r.engine
 	began := time.Now()
 	limited, cancel := context.WithTimeoutCause(ctx, e.config.PullTotal, container.ErrTimeout)
 	defer cancel()
 	image, err := e.pullWithFallback(limited, r, c, began)
 	e.observer.Pulling(r.id, c.Name, container.Progress{Ref: c.Image, Stage: "done"})
+	if container.KindOf(err, "") == container.KindPullAuth && preparing != nil {
+		// A login that cannot be had is first of all the task's reason, and not the
+		// container's (spec/task-engine.md §2.4): let that be told before.
+		select {
+		case <-preparing:
+		case <-ctx.Done():
+		}
+	}
 	switch {
 	case err == nil:
 		facts := []task.Fact{}

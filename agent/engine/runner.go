@@ -36,6 +36,7 @@ type runner struct {
 	pulls     map[string]context.CancelCauseFunc
 	// stopPrepare ends the preparation; nil before it.
 	stopPrepare context.CancelCauseFunc
+	preparing   <-chan struct{} // closed when the preparation under way has ended
 	// attended are the containers that attend was called for.
 	attended map[string]context.CancelCauseFunc
 	images   map[string]container.Image

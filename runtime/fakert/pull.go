@@ -89,6 +89,11 @@ func (r *Runtime) Forget(ref string) {
 
 func resolve(ctx context.Context, req container.PullRequest, ref string, script Image, progress func(container.Progress)) (string, error) {
 	progress(container.Progress{Ref: ref, Stage: "resolving"})
+	if req.Auth != nil { // This registry lets everybody in, but asks who it is.
+		if _, err := req.Auth(ctx); err != nil {
+			return "", err
+		}
+	}
 	timeout := req.ResolveTimeout
 	if timeout == 0 {
 		timeout = defaultTimeout
