@@ -132,8 +132,10 @@ func (d *fluentd) pack(out []byte, e Entry, chunk string) []byte {
 	out = packString(packString(out, "log"), e.Text())
 	if p := e.Partial; p != nil {
 		for _, kv := range [...][2]string{
-			{"partial_message", "true"}, {"partial_id", p.ID},
-			{"partial_ordinal", strconv.Itoa(p.Ordinal)}, {"partial_last", strconv.FormatBool(p.Last)},
+			{"partial_message", "true"},
+			{"partial_id", p.ID},
+			{"partial_ordinal", strconv.Itoa(p.Ordinal)},
+			{"partial_last", strconv.FormatBool(p.Last)},
 		} {
 			out = packString(packString(out, kv[0]), kv[1])
 		}

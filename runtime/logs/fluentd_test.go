@@ -158,12 +158,15 @@ func TestFluentdRecords(t *testing.T) {
 	}{
 		{"defaults", nil, "0123456789ab", nil, at.Truncate(time.Second)},
 		{
-			"all", map[string]string{
+			"all",
+			map[string]string{
 				"tag": "{{.Name}}/{{.ImageName}}", "labels": "team", "env": "MODE", "fluentd-sub-second-precision": "true",
 				"fluentd-request-ack": "true", "fluentd-read-timeout": "10s",
 				"fluentd-async": "true", "fluentd-buffer-limit": "2m", "fluentd-retry-wait": "100ms", "fluentd-max-retries": "3",
 			},
-			"ecs-web-7-app/shop:7", map[string]string{"team": "red", "MODE": "prod"}, at,
+			"ecs-web-7-app/shop:7",
+			map[string]string{"team": "red", "MODE": "prod"},
+			at,
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -432,4 +435,43 @@ func authority(t *testing.T) (tls.Certificate, *x509.CertPool, string) {
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(text)
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, roots, path
+}
+
+// BenchmarkFluentdUnix sends batches of lines to a router over its socket, each
+// of which is read before the next is sent.
+func BenchmarkFluentdUnix(b *testing.B) {
+	dir, err := os.MkdirTemp("/tmp", "fl")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	listener, err := (&net.ListenConfig{}).Listen(b.Context(), "unix", filepath.Join(dir, "s"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	ctx, cancel := context.WithCancelCause(b.Context())
+	done := make(chan error, 1)
+	go func() { done <- forwardtest.Serve(ctx, listener, func(forwardtest.Record) {}) }()
+	d, err := newFluentd(someContainer(DriverFluentd, map[string]string{"fluentd-address": "unix://" + filepath.Join(dir, "s")}), nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	batch := make([]Entry, batchLines)
+	for i := range batch {
+		batch[i] = entry(Stdout, strings.Repeat("x", 99)+"\n")
+	}
+	for b.Loop() {
+		for left := batch; len(left) > 0; {
+			n, err := d.Write(b.Context(), left)
+			if err != nil {
+				b.Fatal(err)
+			}
+			left = left[n:]
+		}
+	}
+	b.ReportMetric(float64(batchLines*b.N)/b.Elapsed().Seconds(), "lines/s")
+	cancel(errors.New("the benchmark is over"))
+	if err := errors.Join(<-done, d.Close(b.Context())); err != nil {
+		b.Fatal(err)
+	}
 }

@@ -48,18 +48,42 @@ func TestGather(t *testing.T) {
 		ready   string
 		ended   string // what the end of the container adds
 	}{
-		{"parts as they are", Batch{}, []string{"o:a\n", "o:b", "e:c\n", "o:b", "o:\n", "o:d\n"},
-			`o:"a\n" >1, o:"b" part 1-1.1 >2, e:"c\n" >3, o:"b" part 1-1.2 >4, o:"\n" part 1-1.3 last >5, o:"d\n" >6`, ""},
-		{"parts joined", Batch{MaxLine: 100}, []string{"o:a\n", "o:b", "e:c\n", "o:b\n"},
-			`o:"a\n" >1, e:"c\n" >1, o:"bb\n" >4`, ""},
-		{"never ended", Batch{MaxLine: 100}, []string{"o:a", "e:b\n", "e:c"},
-			`e:"b\n" >0`, `, o:"a" >2, e:"c" >3`},
-		{"too long even so", Batch{MaxLine: 4}, []string{"o:abcdefghi", "o:jk\n", "o:lmno\n", "o:pqrst\n"},
-			`o:"abcd" >0, o:"efgh" >0, o:"ijk\n" >2, o:"lmno\n" >3, o:"pqrs" >3, o:"t\n" >4`, ""},
-		{"events of lines", Batch{MaxLine: 100, Begins: starts}, []string{"o:[1\n", "o: x\n", "e:[2\n", "o: y\n", "o:[3\n", "e:z\n"},
-			`o:"[1\n x\n y\n" >2`, `, o:"[3\n" >2, e:"[2\nz\n" >6`},
-		{"an event too long", Batch{MaxLine: 8, Begins: starts}, []string{"o:[1\n", "o:xxxx\n", "o:y\n"},
-			`o:"[1\nxxxx\n" >2`, `, o:"y\n" >3`},
+		{
+			"parts as they are",
+			Batch{},
+			[]string{"o:a\n", "o:b", "e:c\n", "o:b", "o:\n", "o:d\n"},
+			`o:"a\n" >1, o:"b" part 1-1.1 >2, e:"c\n" >3, o:"b" part 1-1.2 >4, o:"\n" part 1-1.3 last >5, o:"d\n" >6`, "",
+		},
+		{
+			"parts joined",
+			Batch{MaxLine: 100},
+			[]string{"o:a\n", "o:b", "e:c\n", "o:b\n"},
+			`o:"a\n" >1, e:"c\n" >1, o:"bb\n" >4`, "",
+		},
+		{
+			"never ended",
+			Batch{MaxLine: 100},
+			[]string{"o:a", "e:b\n", "e:c"},
+			`e:"b\n" >0`, `, o:"a" >2, e:"c" >3`,
+		},
+		{
+			"too long even so",
+			Batch{MaxLine: 4},
+			[]string{"o:abcdefghi", "o:jk\n", "o:lmno\n", "o:pqrst\n"},
+			`o:"abcd" >0, o:"efgh" >0, o:"ijk\n" >2, o:"lmno\n" >3, o:"pqrs" >3, o:"t\n" >4`, "",
+		},
+		{
+			"events of lines",
+			Batch{MaxLine: 100, Begins: starts},
+			[]string{"o:[1\n", "o: x\n", "e:[2\n", "o: y\n", "o:[3\n", "e:z\n"},
+			`o:"[1\n x\n y\n" >2`, `, o:"[3\n" >2, e:"[2\nz\n" >6`,
+		},
+		{
+			"an event too long",
+			Batch{MaxLine: 8, Begins: starts},
+			[]string{"o:[1\n", "o:xxxx\n", "o:y\n"},
+			`o:"[1\nxxxx\n" >2`, `, o:"y\n" >3`,
+		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			now := time.Now()

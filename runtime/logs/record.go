@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 	"unicode/utf8"
 )
@@ -87,7 +88,7 @@ func parseQuick(text []byte) (_ Entry, ok bool) {
 	if err != nil {
 		return Entry{}, false
 	}
-	e := Entry{Time: when, Stream: Stdout, Line: buf[:len(buf):len(buf)]}
+	e := Entry{Time: when, Stream: Stdout, Line: slices.Clip(buf)}
 	if string(stream) == string(Stderr) {
 		e.Stream = Stderr
 	}

@@ -3,6 +3,7 @@ package logs
 import (
 	"context"
 	"errors"
+	"maps"
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
@@ -323,11 +324,8 @@ func (c Container) withSecrets() Container {
 		return c
 	}
 	options := make(map[string]string, len(c.Options)+len(c.Secrets))
-	for _, from := range []map[string]string{c.Options, c.Secrets} {
-		for name, value := range from {
-			options[name] = value
-		}
-	}
+	maps.Copy(options, c.Options)
+	maps.Copy(options, c.Secrets)
 	c.Options = options
 	return c
 }

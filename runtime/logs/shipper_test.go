@@ -267,7 +267,9 @@ func TestSecretsAreBroughtAgain(t *testing.T) {
 	go func() { kept <- client.Keep(ctx) }()
 	eventually(t, "lines to be delivered", func() bool { return slices.Equal(p.far.got(), append(want[:10:10], more...)) })
 	cancel(errStopped)
-	<-kept
+	if err := <-kept; !errors.Is(err, errStopped) {
+		t.Error(err)
+	}
 	if err := s.close(); err != nil {
 		t.Error(err)
 	}
@@ -305,8 +307,10 @@ func TestOptionsOfRemoteDrivers(t *testing.T) {
 		c    Container
 		want string
 	}{
-		{Container{Options: map[string]string{"far-tokem": "x"}},
-			`unknown log option "far-tokem" for driver far; it has cache-compress, cache-disabled, cache-max-file, cache-max-size, far-token, max-buffer-size, mode`},
+		{
+			Container{Options: map[string]string{"far-tokem": "x"}},
+			`unknown log option "far-tokem" for driver far; it has cache-compress, cache-disabled, cache-max-file, cache-max-size, far-token, max-buffer-size, mode`,
+		},
 		{Container{Options: map[string]string{"cache-max-size": "much"}}, `cache-max-size="much" is not a size such as 10m`},
 		{Container{Secrets: container.SecretOptions{"far-token": "wrong"}}, "far-token is wrong"},
 	} {

@@ -8,7 +8,6 @@ import (
 	"net/url"
 	"os"
 	"strconv"
-	"strings"
 )
 
 // The options of syslog, as Docker names them.
@@ -43,6 +42,9 @@ const (
 // syslogPort is used where an address has none; over TLS too, as with Docker.
 const syslogPort = "514"
 
+// networkTLS is TCP with TLS.
+const networkTLS = "tcp+tls"
+
 // syslogSettings are a container's options, understood. Without a network it is
 // the host's own syslog.
 type syslogSettings struct {
@@ -55,10 +57,10 @@ type syslogSettings struct {
 
 // parseSyslog reads a container's options.
 func parseSyslog(options map[string]string) (s syslogSettings, err error) {
-	secure := false
-	if s.network, s.address, secure, err = syslogAddress(options[optSyslogAddress]); err != nil {
+	if s.network, s.address, err = syslogAddress(options[optSyslogAddress]); err != nil {
 		return s, err
 	}
+	secure := s.network == networkTLS
 	if s.facility, err = syslogFacility(options[optSyslogFacility]); err != nil {
 		return s, err
 	}
@@ -78,32 +80,32 @@ func parseSyslog(options map[string]string) (s syslogSettings, err error) {
 
 // syslogAddress reads an address: one of udp, tcp, tcp+tls, unix and unixgram,
 // then :// and host:port or a path.
-func syslogAddress(text string) (network, address string, secure bool, err error) {
+func syslogAddress(text string) (network, address string, err error) {
 	if text == "" {
-		return "", "", false, nil
+		return "", "", nil
 	}
 	bad := func(why string) error { return fmt.Errorf("%w: %s=%q: %s", ErrOptions, optSyslogAddress, text, why) }
 	u, err := url.Parse(text)
 	if err != nil || u.Scheme == "" {
-		return "", "", false, bad("it is like udp://host:514 or unix:///path")
+		return "", "", bad("it is like udp://host:514 or unix:///path")
 	}
 	switch u.Scheme {
 	case "unix", "unixgram":
 		if u.Path == "" {
-			return "", "", false, bad("it has no path")
+			return "", "", bad("it has no path")
 		}
-		return u.Scheme, u.Path, false, nil
-	case "udp", "tcp", "tcp+tls":
+		return u.Scheme, u.Path, nil
+	case "udp", "tcp", networkTLS:
 		host, port := u.Hostname(), u.Port()
 		if host == "" {
-			return "", "", false, bad("it has no host")
+			return "", "", bad("it has no host")
 		}
 		if port == "" {
 			port = syslogPort
 		}
-		return strings.TrimSuffix(u.Scheme, "+tls"), net.JoinHostPort(host, port), u.Scheme == "tcp+tls", nil
+		return u.Scheme, net.JoinHostPort(host, port), nil
 	}
-	return "", "", false, bad("the scheme is udp, tcp, tcp+tls, unix or unixgram")
+	return "", "", bad("the scheme is udp, tcp, tcp+tls, unix or unixgram")
 }
 
 // syslogFacility reads a facility, by name or number.

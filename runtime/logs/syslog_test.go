@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http/httptest"
 	"os"
@@ -226,9 +227,7 @@ func TestSyslog(t *testing.T) {
 			}
 			s := newSyslogServer(t, tc.network, secure)
 			options := map[string]string{"syslog-address": tc.scheme + "://" + s.address}
-			for k, v := range tc.options {
-				options[k] = v
-			}
+			maps.Copy(options, tc.options)
 			d := openSyslog(t, options)
 			entries := []Entry{{Time: at, Stream: Stdout, Line: []byte("out\n")}, {Time: at, Stream: Stderr, Line: []byte("err\n")}}
 			if n, err := d.Write(t.Context(), entries); n != 2 || err != nil {
@@ -279,7 +278,7 @@ func TestSyslogOptions(t *testing.T) {
 		"syslog-format=rfc1":                     "must be one of rfc3164, rfc5424, rfc5424micro",
 		"tag={{.Nonsense}}":                      "cannot expand",
 		"env-regex=(":                            "env-regex",
-		"syslog-addres=x":                        "unknown log option",
+		"syslog-at=x":                            "unknown log option",
 		"syslog-address=tcp+tls://x ca=/nowhere": "syslog-tls-ca-cert",
 		"syslog-address=tcp+tls://x cert=/x":     "syslog-tls-cert and syslog-tls-key go together",
 	} {
@@ -300,9 +299,9 @@ func TestSyslogOptions(t *testing.T) {
 		}
 	}
 	for address, want := range map[string]string{
-		"": " ", "udp://h": "udp h:514", "tcp://h:1": "tcp h:1", "tcp+tls://[::1]": "tcp [::1]:514", "unixgram:///dev/log": "unixgram /dev/log",
+		"": " ", "udp://h": "udp h:514", "tcp://h:1": "tcp h:1", "tcp+tls://[::1]": "tcp+tls [::1]:514", "unixgram:///dev/log": "unixgram /dev/log",
 	} {
-		network, at, _, err := syslogAddress(address)
+		network, at, err := syslogAddress(address)
 		if got := network + " " + at; err != nil || got != want {
 			t.Errorf("%s: %s, %v", address, got, err)
 		}

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"strings"
@@ -107,9 +108,7 @@ func (c *caller) call(ctx context.Context, action string, in any, header http.He
 	if err != nil {
 		return fmt.Errorf("cannot make request: %w", err)
 	}
-	for name, values := range header {
-		r.Header[name] = values
-	}
+	maps.Copy(r.Header, header)
 	r.Header.Set("Content-Type", "application/x-amz-json-1.1")
 	r.Header.Set("X-Amz-Target", "Logs_20140328."+action)
 	keys, err := c.keys.Retrieve(ctx)

@@ -49,7 +49,9 @@ func TestKeysOfTheExecutionRole(t *testing.T) {
 		if err := web.Close(); err != nil {
 			t.Error(err)
 		}
-		<-served
+		if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+			t.Error(err)
+		}
 	})
 	r := newRings(Config{Host: keys("HOST"), AgentSocket: socket})
 	role, release := r.of("/v2/credentials/id-1")
