@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/berthd/berth/runtime/container"
 	"github.com/berthd/berth/runtime/ctrd"
+	"github.com/berthd/berth/runtime/runtimetest"
 )
 
 // testPullDigest: an image is had again by the digest that its tag was found to
@@ -202,5 +204,87 @@ func testRemoveUnused(t *testing.T, p *pulls, rt *ctrd.Runtime) {
 	}
 	if got, err := rt.Pull(t.Context(), container.PullRequest{Ref: ref}, nil); err != nil || got.Digest != img.Digest {
 		t.Errorf("Pull after it = %+v, %v", got, err)
+	}
+}
+
+// TestStrangers: containers that somebody else made in our namespace are seen, left
+// alone by List, and removed when they have ended.
+func TestStrangers(t *testing.T) {
+	ctr, err := exec.LookPath("ctr")
+	if err != nil {
+		t.Skipf("needs ctr, which comes with containerd: %v", err)
+	}
+	daemon := runtimetest.NewContainerd(t, "containerd")
+	registry := runtimetest.Images(t)
+	s := suite{address: daemon.Address, state: stateDir(t)}
+	cfg := s.config(t, "strangers")
+	rt := open(t, cfg)
+	if err := pullErr(t.Context(), rt, registry.Busybox); err != nil {
+		t.Fatal(err)
+	}
+	run := func(args ...string) {
+		t.Helper()
+		args = append([]string{"--address", daemon.Address, "--namespace", cfg.Namespace}, args...)
+		if out, err := exec.CommandContext(t.Context(), ctr, args...).CombinedOutput(); err != nil {
+			t.Fatalf("ctr %q: %v\n%s", args, err, out)
+		}
+	}
+	began := time.Now()
+	run("container", "create", registry.Busybox, "idle", "true")
+	run("run", "--detach", registry.Busybox, "busy", "sleep", "3600")
+	run("run", "--detach", registry.Busybox, "over", "true")
+	t.Cleanup(func() { remove(t, rt, "ours") })
+	if err := rt.Create(t.Context(), container.Spec{ID: "ours", Image: registry.Busybox}); err != nil {
+		t.Fatal(err)
+	}
+	look := func() map[string]container.Stranger {
+		t.Helper()
+		all, err := rt.Strangers(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := map[string]container.Stranger{}
+		for _, stranger := range all {
+			found[stranger.ID] = stranger
+		}
+		return found
+	}
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for look()["over"].Running {
+		<-tick.C
+	}
+	found := look()
+	for id, running := range map[string]bool{"idle": false, "busy": true, "over": false} {
+		got := found[id]
+		if got.ID == "" || got.Running != running || got.Image != registry.Busybox || got.EndedAt.IsZero() != running || !running && got.EndedAt.Before(began.Add(-time.Second)) {
+			t.Errorf("%s is seen as %+v", id, got)
+		}
+	}
+	if len(found) != 3 {
+		t.Errorf("strangers: %+v", found)
+	}
+	if all, err := rt.List(t.Context()); err != nil || len(all) != 1 || all[0].ID != "ours" {
+		t.Errorf("List = %+v, %v; want ours alone", all, err)
+	}
+	for _, id := range []string{"idle", "over", "absent"} {
+		if err := rt.RemoveStranger(t.Context(), id); err != nil {
+			t.Errorf("RemoveStranger(%s): %v", id, err)
+		}
+	}
+	for _, id := range []string{"busy", "ours"} {
+		if err := rt.RemoveStranger(t.Context(), id); err == nil {
+			t.Errorf("RemoveStranger(%s) did what it must not", id)
+		}
+	}
+	if found = look(); len(found) != 1 || !found["busy"].Running {
+		t.Errorf("strangers after it: %+v", found)
+	}
+	run("task", "kill", "--signal", "9", "busy")
+	for look()["busy"].Running {
+		<-tick.C
+	}
+	if err := rt.RemoveStranger(t.Context(), "busy"); err != nil {
+		t.Error(err)
 	}
 }
