@@ -242,7 +242,7 @@ func (s *sessions) telemetry(id control.Identity, endpoints *control.Endpoints) 
 		Status: a.board.Instance, Connected: s.connected(s.tcs, "TCS"), Log: s.log.Named("tcs"),
 	}
 	if !a.options.Config.Metrics.Disabled {
-		c.Metrics = telemetry{a.observer.sampler}
+		c.Metrics, c.Volumes = telemetry{a.observer.sampler}, a.volumeUsage
 	}
 	return tcs.New(c)
 }

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/berthd/berth/agent/config"
+	"github.com/berthd/berth/agent/control/tcs"
 	"github.com/berthd/berth/agent/engine"
 	"github.com/berthd/berth/agent/hostapi"
 	"github.com/berthd/berth/agent/task"
@@ -92,4 +93,25 @@ type ebsFinder struct{ volumes *volumes.Volumes }
 // Await returns nil once the attachment's device is on the host.
 func (f ebsFinder) Await(ctx context.Context, a task.Attachment) error {
 	return f.volumes.AwaitEBS(ctx, volumes.EBS{VolumeID: a.VolumeID, DeviceName: a.DeviceName})
+}
+
+// volumeUsage says how full the EBS volumes of a task are.
+func (a *agent) volumeUsage(arn string) []tcs.VolumeUsage {
+	all := a.engine.Tasks()
+	i := slices.IndexFunc(all, func(t engine.Task) bool { return t.State.Definition.ARN == arn })
+	if i < 0 {
+		return nil
+	}
+	var out []tcs.VolumeUsage
+	for _, v := range all[i].State.Definition.Volumes {
+		if v.EBS == nil {
+			continue
+		}
+		used, size, err := a.host.volumes.Usage(volumes.EBS{Directory: v.Source})
+		if err != nil {
+			continue // It is not mounted yet, or no more.
+		}
+		out = append(out, tcs.VolumeUsage{ID: v.EBS.VolumeID, Name: v.Name, Used: used, Size: size})
+	}
+	return out
 }

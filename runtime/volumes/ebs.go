@@ -287,7 +287,21 @@ func (v *Volumes) unmountEBS(ctx context.Context, e EBS, target string) error {
 }
 
 // Usage are the used and total bytes of a mounted EBS volume.
-func (v *Volumes) Usage(e EBS) (used, total uint64, err error) { return usage(v.EBSPath(e)) }
+func (v *Volumes) Usage(e EBS) (used, total uint64, err error) {
+	dir, err := filepath.EvalSymlinks(v.cfg.EBSDir)
+	if err != nil {
+		return 0, 0, fmt.Errorf("cannot measure EBS volume: %w", err)
+	}
+	target := filepath.Join(dir, e.Directory)
+	mounted, err := mountsAt(target)
+	if err == nil && mounted == 0 {
+		err = fmt.Errorf("cannot measure EBS volume: nothing is mounted at %s", target)
+	}
+	if err != nil {
+		return 0, 0, err
+	}
+	return usage(target)
+}
 
 // own gives everything below dir to the group, which may write it, and makes new
 // entries belong to it. The directory itself is last: where it has its group the

@@ -108,6 +108,9 @@ func TestStageEBS(t *testing.T) {
 			if there(path) {
 				t.Error("the mount point is still there")
 			}
+			if _, _, err := v.Usage(e); err == nil {
+				t.Error("a volume that is not mounted was measured")
+			}
 
 			// A volume that has a file system keeps it, and one that is too small for
 			// the volume grows.

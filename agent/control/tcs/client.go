@@ -36,6 +36,12 @@ type Metrics interface {
 	Collect() (samples []Sample, tracked int)
 }
 
+// VolumeUsage says how full an EBS volume is, in bytes.
+type VolumeUsage struct {
+	ID, Name   string
+	Used, Size uint64
+}
+
 // TaskHealth is the health of a task's containers that have a check.
 type TaskHealth struct {
 	ARN, Family, Version string
@@ -79,6 +85,8 @@ type Config struct {
 	// Metrics is nil when metrics are disabled: the host then says that it is
 	// idle.
 	Metrics Metrics
+	// Volumes answers how full the EBS volumes of a task are (optional).
+	Volumes func(taskARN string) []VolumeUsage
 	// Health answers the tasks with containers that have a check (optional).
 	Health func() []TaskHealth
 	// Status answers the host's own health (optional).

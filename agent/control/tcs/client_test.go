@@ -60,7 +60,13 @@ func TestMetricsMessage(t *testing.T) {
 	s.Report.Network = n
 	half := sample(1, "half")
 	half.Report.MemoryMiB = metrics.Stats{}
-	got := client(Config{Metrics: &usage{[]Sample{s, half, sample(2, "b")}, 3}}).metrics(time.UnixMilli(1740830400123))
+	volumes := func(arn string) []VolumeUsage {
+		if arn != "arn:task/002" {
+			return nil
+		}
+		return []VolumeUsage{{ID: "vol-1", Name: "data", Used: 1024, Size: 4096}}
+	}
+	got := client(Config{Metrics: &usage{[]Sample{s, half, sample(2, "b")}, 3}, Volumes: volumes}).metrics(time.UnixMilli(1740830400123))
 	if len(got) != 1 || got[0].Metadata.MessageID == "" {
 		t.Fatalf("got %+v", got)
 	}
@@ -75,7 +81,8 @@ func TestMetricsMessage(t *testing.T) {
 	const want = `{"type":"PublishMetricsRequest","message":{"metadata":{"cluster":"blue","containerInstance":"arn:instance","fin":true,"idle":false,"messageId":"id"},` +
 		`"taskMetrics":[{"taskArn":"arn:task/001","taskDefinitionFamily":"f","taskDefinitionVersion":"1","containerMetrics":[{"containerName":"web",` + stats +
 		`,"networkStatsSet":{"rxBytes":{"max":10,"min":10,"overflowMax":0,"overflowMin":0,"overflowSum":0,"sampleCount":1,"sum":10},"rxBytesPerSecond":{"max":1.5,"min":1.5,"sampleCount":1,"sum":1.5}},"restartStatsSet":{"restartCount":2}}]},` +
-		`{"taskArn":"arn:task/002","taskDefinitionFamily":"f","taskDefinitionVersion":"1","containerMetrics":[{"containerName":"b",` + stats + `}]}],"timestamp":1740830400.123}}`
+		`{"taskArn":"arn:task/002","taskDefinitionFamily":"f","taskDefinitionVersion":"1","containerMetrics":[{"containerName":"b",` + stats + `}],` +
+		`"volumeMetrics":[{"volumeId":"vol-1","volumeName":"data","utilized":{"max":1024,"min":1024,"sampleCount":1,"sum":1024},"size":{"max":4096,"min":4096,"sampleCount":1,"sum":4096}}]}],"timestamp":1740830400.123}}`
 	if string(b) != want {
 		t.Errorf("got\n     %s\nwant %s", b, want)
 	}

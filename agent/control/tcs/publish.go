@@ -72,6 +72,7 @@ func (c *Client) metrics(now time.Time) []*wire.PublishMetricsRequest {
 		samples, tracked = c.cfg.Metrics.Collect()
 	}
 	tasks := taskMetrics(samples)
+	c.volumes(tasks)
 	if tracked > 0 && len(tasks) == 0 {
 		return nil // all of them are too young
 	}
@@ -121,6 +122,24 @@ func taskMetrics(samples []Sample) []wire.TaskMetric {
 		t.ContainerMetrics = append(t.ContainerMetrics, containerMetric(s))
 	}
 	return tasks
+}
+
+// volumes adds how full the EBS volumes of tasks are, a sample each.
+func (c *Client) volumes(tasks []wire.TaskMetric) {
+	if c.cfg.Volumes == nil {
+		return
+	}
+	one := func(bytes uint64) *wire.Doubles {
+		n := float64(bytes)
+		return &wire.Doubles{Min: n, Max: n, Sum: n, SampleCount: 1}
+	}
+	for i := range tasks {
+		for _, v := range c.cfg.Volumes(tasks[i].TaskARN) {
+			tasks[i].VolumeMetrics = append(tasks[i].VolumeMetrics, wire.VolumeMetric{
+				VolumeID: v.ID, VolumeName: v.Name, Utilized: one(v.Used), Size: one(v.Size),
+			})
+		}
+	}
 }
 
 func containerMetric(s Sample) wire.ContainerMetric {
