@@ -53,7 +53,7 @@ one by itself.`,
 			if err != nil {
 				return err
 			}
-			conf.Log = log
+			conf.Log, conf.QueueLimit = log, int64(c.Agent.LogQueueMB)<<20
 			if conf.Drivers, err = logDrivers(&c, a.env, log); err != nil {
 				return Terminal(err)
 			}

@@ -107,7 +107,7 @@ func (h *privateHost) start(ctx context.Context) error {
 	h.begin(ctx, "the log process", func(ctx context.Context) error {
 		return logs.Run(ctx, logs.ServerConfig{
 			Socket: paths.LogSocket, Dir: filepath.Join(paths.Run, "logs"), DataDir: filepath.Join(paths.Data, "logs"),
-			Drivers: drivers, Log: h.log.Named("logs"),
+			Drivers: drivers, QueueLimit: int64(h.options.Config.Agent.LogQueueMB) << 20, Log: h.log.Named("logs"),
 		})
 	})
 	return h.startAgent(ctx, cluster.URL())

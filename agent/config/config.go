@@ -287,6 +287,7 @@ type Capability struct {
 type Agent struct {
 	LogLevel       string // crit, error, warn, info, debug or none
 	LogFormat      string // logfmt or json
+	LogQueueMB     int    // MiB of each container's lines that may wait on disk for a log service
 	UpdatesEnabled bool
 }
 

@@ -65,6 +65,7 @@ func capabilityRows() []row {
 
 func agentRows() []row {
 	return []row{
+		field[int]{env: "BERTH_LOG_QUEUE_MB", kind: integers(), bound: notBelow(1), at: func(c *Config) *int { return &c.Agent.LogQueueMB }}.row(),
 		field[string]{env: "ECS_LOGLEVEL", kind: words[string](false, "crit", "error", "warn", "info", "debug", "none"), at: func(c *Config) *string { return &c.Agent.LogLevel }}.row(),
 		field[string]{env: "ECS_LOG_OUTPUT_FORMAT", kind: words[string](false, "logfmt", "json"), at: func(c *Config) *string { return &c.Agent.LogFormat }}.row(),
 		field[bool]{env: "ECS_UPDATES_ENABLED", key: "UpdatesEnabled", kind: booleans(), at: func(c *Config) *bool { return &c.Agent.UpdatesEnabled }}.row(),

@@ -230,7 +230,7 @@ func TestCheckNamesWhatIsWrong(t *testing.T) {
 		{"json-file", options{"max-size": "10m", "max-file": "3", "compress": "true", "tag": "{{.Name}}/{{ .ID }}", "mode": "non-blocking", "max-buffer-size": "4m"}, ""},
 		{"json-file", options{"max-size": "-1"}, ""},
 		{"json-file", options{"labels": "a,b", "labels-regex": "^x", "env": "A", "env-regex": "^B"}, ""},
-		{"smoke", nil, `unknown log driver "smoke"; there are fluentd, gelf, json-file, `},
+		{"smoke", nil, `unknown log driver "smoke"; there are fluentd, gelf, journald, json-file, `},
 		{"", options{"max-sise": "1m"}, `unknown log option "max-sise" for driver json-file`},
 		{"", options{"max-size": "big"}, `max-size="big" is not a size such as 10m`},
 		{"", options{"max-size": "0"}, `max-size="0" must be positive`},
