@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -89,10 +90,14 @@ func known(sent task.ReportStatus) task.ReportStatus {
 func containerView(t *engine.Task, s *task.ContainerState, d *task.Container) hostapi.ContainerView {
 	c := hostapi.ContainerView{
 		Name: s.Name, Image: d.Image, Digest: s.Digest, Status: containerStatus(t, s), Essential: d.Essential,
-		Reason: s.Failure.String(), StartedAt: moment(s.StartedAt), FinishedAt: moment(s.EndedAt),
+		Reason: s.Failure.String(), CreatedAt: moment(s.CreatedAt), StartedAt: moment(s.StartedAt), FinishedAt: moment(s.EndedAt),
+		ImageID: s.ImageID,
 	}
 	if s.RuntimeID != "" {
-		c.ID, c.RuntimeName = s.RuntimeID, "ecs-"+t.State.Definition.Family+"-"+t.State.Definition.Version+"-"+s.Name
+		c.ID, c.RuntimeName = s.RuntimeID, t.State.Definition.RuntimeName(s.Name)
+	}
+	for _, p := range d.Ports {
+		c.Asked = append(c.Asked, hostapi.PortView{ContainerPort: p.ContainerPort, HostPort: p.HostPort, Protocol: p.Protocol})
 	}
 	if d.ReportHealth {
 		c.Health = string(s.Health)
@@ -114,9 +119,8 @@ func containerView(t *engine.Task, s *task.ContainerState, d *task.Container) ho
 		}
 	}
 	if e, ok := t.Endpoint(s.Name); ok && e.ENI != nil {
-		for _, p := range slices.Concat(e.ENI.IPv4, e.ENI.IPv6) {
-			c.Addresses = append(c.Addresses, p.Addr().String())
-		}
+		c.Networks = []hostapi.NetworkView{{Mode: string(task.NetworkAWSVPC), IPv4Addresses: texts(e.ENI.IPv4), IPv6Addresses: texts(e.ENI.IPv6)}}
+		c.Addresses = slices.Concat(c.Networks[0].IPv4Addresses, c.Networks[0].IPv6Addresses)
 	} else if ok && !e.None() {
 		if e.IPv4.IsValid() {
 			c.Addresses = append(c.Addresses, e.IPv4.String())
@@ -126,6 +130,15 @@ func containerView(t *engine.Task, s *task.ContainerState, d *task.Container) ho
 		}
 	}
 	return c
+}
+
+// texts are the addresses of prefixes.
+func texts(prefixes []netip.Prefix) []string {
+	var all []string
+	for _, p := range prefixes {
+		all = append(all, p.Addr().String())
+	}
+	return all
 }
 
 // containerStatus is a container's status in ECS's words.

@@ -6,7 +6,8 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
+	osexec "os/exec"
+	"path/filepath"
 	"syscall"
 	"testing"
 
@@ -26,7 +27,7 @@ func TestCredentials(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: it asks as root and as another")
 	}
-	curl, err := exec.LookPath("curl")
+	curl, err := osexec.LookPath("curl")
 	if err != nil {
 		t.Skipf("needs curl: %v", err)
 	}
@@ -55,7 +56,18 @@ func TestCredentials(t *testing.T) {
 	if err := os.Chmod(path, 0o666); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), curl, "-sS", "--unix-socket", path, "http://berth/v1/credentials/1-2-3")
+	for dir := filepath.Dir(path); dir != filepath.Dir(os.TempDir()) && dir != "/"; dir = filepath.Dir(dir) {
+		info, err := os.Stat(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.Mode().Perm()&0o1 == 0 { // A directory of this test's own.
+			if err := os.Chmod(dir, 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	cmd := osexec.CommandContext(t.Context(), curl, "-sS", "--unix-socket", path, "http://berth/v1/credentials/1-2-3")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 	out, err := cmd.CombinedOutput()
 	if err != nil || string(out) != `{"error":{"code":"Forbidden","message":"only root gets the credentials of tasks' roles"}}`+"\n" {

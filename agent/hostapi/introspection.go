@@ -221,7 +221,11 @@ func introContainerOf(c ContainerView) introContainer {
 		DockerID: c.ID, DockerName: c.RuntimeName, Name: c.Name, Image: c.Image, ImageID: c.ImageID,
 		CreatedAt: utc(c.CreatedAt), StartedAt: utc(c.StartedAt), RestartCount: c.RestartCount,
 	}
-	for _, p := range c.Ports {
+	ports := c.Ports
+	if len(ports) == 0 {
+		ports = c.Asked
+	}
+	for _, p := range ports {
 		out.Ports = append(out.Ports, introPort{ContainerPort: p.ContainerPort, Protocol: p.Protocol, HostPort: p.HostPort})
 	}
 	for _, n := range c.Networks {

@@ -94,6 +94,21 @@ func TestIntrospectionBeforeRegistrationAndWhileStopping(t *testing.T) {
 	}
 }
 
+// What is not published yet is shown as the task definition has it.
+func TestIntrospectionPorts(t *testing.T) {
+	asked := []hostapi.PortView{{ContainerPort: 80, Protocol: "tcp"}}
+	tasks := fixedTasks{hostapitest.New(), []hostapi.TaskView{{ID: "a", ARN: "a", KnownStatus: "PENDING", Containers: []hostapi.ContainerView{
+		{Name: "early", Asked: asked},
+		{Name: "late", Asked: asked, Ports: []hostapi.PortView{{ContainerPort: 80, Protocol: "tcp", HostPort: 32768, HostIP: "::"}}},
+	}}}}
+	_, body := ask(t, hostapi.Introspection(hostapi.IntrospectionConfig{Instance: hostapitest.New(), Tasks: tasks}), http.MethodGet, "/v1/tasks")
+	for _, want := range []string{`"Ports":[{"ContainerPort":80,"Protocol":"tcp"}]`, `"Ports":[{"ContainerPort":80,"Protocol":"tcp","HostPort":32768}]`} {
+		if !strings.Contains(body, want) {
+			t.Errorf("no %s in %s", want, body)
+		}
+	}
+}
+
 func TestHealthzMetricsAndProfiling(t *testing.T) {
 	verdict := health.Verdict{Status: health.OK}
 	h := hostapi.Introspection(hostapi.IntrospectionConfig{

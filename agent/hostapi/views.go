@@ -63,6 +63,7 @@ type ContainerView struct {
 	Reason       string        `json:"reason,omitempty"`
 	RestartCount *int          `json:"restartCount,omitempty"` // only with a restart policy
 	Ports        []PortView    `json:"ports,omitempty"`
+	Asked        []PortView    `json:"-"` // the task definition's, which the introspection API shows until there are others
 	Addresses    []string      `json:"addresses,omitempty"`
 	Networks     []NetworkView `json:"networks,omitempty"` // awsvpc only
 	Volumes      []VolumeView  `json:"volumes,omitempty"`

@@ -166,7 +166,7 @@ func health(c *task.Container, s *task.ContainerState) *healthShape {
 	if !c.ReportHealth {
 		return nil
 	}
-	out := &healthShape{StatusSince: utc(s.HealthSince)}
+	out := &healthShape{StatusSince: utc(s.HealthSince), ExitCode: s.Check.ExitCode, Output: s.Check.Output}
 	if s.Health != task.HealthUnknown {
 		out.Status = string(s.Health)
 	}

@@ -76,6 +76,7 @@ func bridgeTask() *Task {
 					},
 					Pulling:   task.Pulling{StartedAt: moment(1), StoppedAt: moment(3)},
 					CreatedAt: moment(4), StartedAt: moment(5), Health: task.HealthHealthy, HealthSince: moment(6),
+					Check:    task.Check{ExitCode: 0, Output: "fine"},
 					Restarts: task.Restarts{Count: 2, LastAt: moment(9)},
 				},
 				{
