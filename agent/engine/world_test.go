@@ -11,6 +11,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/zap"
@@ -289,13 +290,14 @@ func (w *world) start(t *testing.T, edit func(*Config)) (*Engine, func()) {
 	}
 }
 
-// begin has the engine accept a task, and gives it a second.
+// begin has the engine accept a task, and gives it a second of the bubble's time.
 func begin(t *testing.T, e *Engine, d task.Definition) {
 	t.Helper()
 	if err := e.Accept(t.Context(), d); err != nil {
 		t.Fatal(err)
 	}
 	time.Sleep(time.Second)
+	synctest.Wait()
 }
 
 // reports are what ECS was told of a task, in order.
