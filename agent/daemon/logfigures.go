@@ -51,7 +51,9 @@ func (h *host) logFigures() (out []prom.Value) {
 			stuck = 1
 		}
 		labels := []prom.Label{
-			{Name: "container", Value: st.ID}, {Name: "container_name", Value: st.Name}, {Name: "driver", Value: st.Driver},
+			{Name: "container", Value: st.ID},
+			{Name: "container_name", Value: st.Name},
+			{Name: "driver", Value: st.Driver},
 			{Name: "task", Value: st.Task},
 		}
 		out = append(out,

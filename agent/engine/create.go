@@ -185,6 +185,9 @@ func (e *Engine) spec(ctx context.Context, d *task.Definition, w *creation) (con
 	if outfit.Log != nil {
 		log = *outfit.Log
 	}
+	if log.ExecutionRole && d.ExecutionRoleID == "" {
+		return spec, container.Errorf(container.KindHost, "No execution credentials set for the task")
+	}
 	if endpoint, own := endpointOf(d, c.Name, endpoints); own {
 		spec.NetNS = e.config.Network.NetNS(endpoint.ID)
 	}
