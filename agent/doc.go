@@ -67,6 +67,7 @@
 //	runtime/logs/awslogs         A  the log driver for CloudWatch Logs
 //	runtime/network              A  makes a Plan true: namespaces, bridge, veth, nftables
 //	runtime/runtimetest          T  conformance suite for any Runtime
+//	runtime/volume               W  Volume, EFS, EBS, Place: what volumes are
 //	runtime/volumes              A  volumes of tasks: directories, shared ones, EFS, EBS
 //	runtime/vpc                  A  plays a VPC on one host, for berth local
 //

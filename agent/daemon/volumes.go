@@ -14,10 +14,14 @@ import (
 	"github.com/berthd/berth/agent/control/tcs"
 	"github.com/berthd/berth/agent/engine"
 	"github.com/berthd/berth/agent/hostapi"
+	"github.com/berthd/berth/agent/resources"
 	"github.com/berthd/berth/agent/task"
 	"github.com/berthd/berth/agent/taskmeta"
+	"github.com/berthd/berth/runtime/volume"
 	"github.com/berthd/berth/runtime/volumes"
 )
+
+var _ resources.Volumes = (*volumes.Volumes)(nil)
 
 // sweepPatience is how long the start waits for file servers to be let go of.
 const sweepPatience = 20 * time.Second
@@ -92,7 +96,7 @@ type ebsFinder struct{ volumes *volumes.Volumes }
 
 // Await returns nil once the attachment's device is on the host.
 func (f ebsFinder) Await(ctx context.Context, a task.Attachment) error {
-	return f.volumes.AwaitEBS(ctx, volumes.EBS{VolumeID: a.VolumeID, DeviceName: a.DeviceName})
+	return f.volumes.AwaitEBS(ctx, volume.EBS{VolumeID: a.VolumeID, DeviceName: a.DeviceName})
 }
 
 // volumeUsage says how full the EBS volumes of a task are.
@@ -107,7 +111,7 @@ func (a *agent) volumeUsage(arn string) []tcs.VolumeUsage {
 		if v.EBS == nil {
 			continue
 		}
-		used, size, err := a.host.volumes.Usage(volumes.EBS{Directory: v.Source})
+		used, size, err := a.host.volumes.Usage(volume.EBS{Directory: v.Source})
 		if err != nil {
 			continue // It is not mounted yet, or no more.
 		}

@@ -16,22 +16,20 @@ import (
 
 	"github.com/berthd/berth/agent/task"
 	"github.com/berthd/berth/runtime/container"
-	"github.com/berthd/berth/runtime/volumes"
+	"github.com/berthd/berth/runtime/volume"
 )
 
-// Volumes makes volumes on the host; *volumes.Volumes does.
+// Volumes makes volumes on the host; *volumes.Volumes of runtime/volumes does.
 type Volumes interface {
-	Acquire(ctx context.Context, user string, w volumes.Volume) (volumes.Place, error)
+	Acquire(ctx context.Context, user string, w volume.Volume) (volume.Place, error)
 	Release(ctx context.Context, user string) error
 	Remove(ctx context.Context, user string) error
-	Path(w volumes.Volume) string
-	AwaitEBS(ctx context.Context, e volumes.EBS) error
-	StageEBS(ctx context.Context, e volumes.EBS) error
-	UnstageEBS(ctx context.Context, e volumes.EBS) error
-	EBSPath(e volumes.EBS) string
+	Path(w volume.Volume) string
+	AwaitEBS(ctx context.Context, e volume.EBS) error
+	StageEBS(ctx context.Context, e volume.EBS) error
+	UnstageEBS(ctx context.Context, e volume.EBS) error
+	EBSPath(e volume.EBS) string
 }
-
-var _ Volumes = (*volumes.Volumes)(nil)
 
 // attachWait is how long a task waits for an EBS volume to be attached, as long as
 // ECS lets an attachment take.
@@ -55,7 +53,7 @@ func isPath(w *task.Volume) bool { return w.Kind == task.VolumeHost && w.Source 
 // mounts them (spec/task-engine.md §5.5).
 func (v *taskVolumes) provision(ctx context.Context, t *Task) (outfits, error) {
 	d := t.Definition
-	places := make([]volumes.Place, len(d.Volumes))
+	places := make([]volume.Place, len(d.Volumes))
 	group, at := errgroup.WithContext(ctx)
 	for i := range d.Volumes {
 		w := &d.Volumes[i]
@@ -82,7 +80,7 @@ func (v *taskVolumes) provision(ctx context.Context, t *Task) (outfits, error) {
 }
 
 // dressed are the mounts that containers get of their task's volumes.
-func dressed(d *task.Definition, places []volumes.Place) outfits {
+func dressed(d *task.Definition, places []volume.Place) outfits {
 	made := outfits{}
 	for i := range d.Containers {
 		c := &d.Containers[i]
@@ -128,13 +126,13 @@ func (v *taskVolumes) attach(ctx context.Context, w *task.Volume) error {
 }
 
 // wanted is a volume in the words of runtime/volumes.
-func (v *taskVolumes) wanted(d *task.Definition, w *task.Volume) volumes.Volume {
-	out := volumes.Volume{
+func (v *taskVolumes) wanted(d *task.Definition, w *task.Volume) volume.Volume {
+	out := volume.Volume{
 		Name: VolumeName(d, w), Shared: w.Shared, Autoprovision: w.Autoprovision,
 		Driver: w.Driver, Options: w.DriverOptions, Labels: w.Labels,
 	}
 	if w.Kind == task.VolumeEFS && w.EFS != nil {
-		out.EFS = &volumes.EFS{
+		out.EFS = &volume.EFS{
 			FileSystemID: w.EFS.FileSystemID, RootDirectory: w.EFS.RootDirectory, AccessPointID: w.EFS.AccessPointID,
 			TLS: w.EFS.TLS, IAM: w.EFS.IAM, TLSPort: w.EFS.TLSPort,
 		}
@@ -149,8 +147,8 @@ func (v *taskVolumes) wanted(d *task.Definition, w *task.Volume) volumes.Volume 
 	return out
 }
 
-func ebs(w *task.Volume) volumes.EBS {
-	return volumes.EBS{
+func ebs(w *task.Volume) volume.EBS {
+	return volume.EBS{
 		VolumeID: w.EBS.VolumeID, DeviceName: w.EBS.DeviceName, FileSystem: w.EBS.FileSystem, Directory: w.Source,
 	}
 }

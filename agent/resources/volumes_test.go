@@ -16,7 +16,7 @@ import (
 
 	"github.com/berthd/berth/agent/task"
 	"github.com/berthd/berth/runtime/container"
-	"github.com/berthd/berth/runtime/volumes"
+	"github.com/berthd/berth/runtime/volume"
 )
 
 // shelf is a Volumes in memory: who uses what.
@@ -28,16 +28,16 @@ type shelf struct {
 	refuse map[string]error
 }
 
-func (s *shelf) Acquire(_ context.Context, user string, w volumes.Volume) (volumes.Place, error) {
+func (s *shelf) Acquire(_ context.Context, user string, w volume.Volume) (volume.Place, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.refuse[w.Name]; err != nil {
-		return volumes.Place{}, err
+		return volume.Place{}, err
 	}
 	if !slices.Contains(s.users[w.Name], user) {
 		s.users[w.Name] = append(s.users[w.Name], user)
 	}
-	return volumes.Place{Path: s.Path(w), CopyUp: w.EFS == nil}, nil
+	return volume.Place{Path: s.Path(w), CopyUp: w.EFS == nil}, nil
 }
 
 func (s *shelf) Release(context.Context, string) error { return nil }
@@ -51,36 +51,36 @@ func (s *shelf) Remove(_ context.Context, user string) error {
 	return nil
 }
 
-func (*shelf) Path(w volumes.Volume) string {
+func (*shelf) Path(w volume.Volume) string {
 	if w.EFS != nil {
 		return "/efs/" + w.EFS.FileSystemID + w.EFS.CredentialsURI + w.EFS.NetNS
 	}
 	return "/volumes/" + w.Name
 }
 
-func (s *shelf) AwaitEBS(ctx context.Context, e volumes.EBS) error {
+func (s *shelf) AwaitEBS(ctx context.Context, e volume.EBS) error {
 	if e.VolumeID == "vol-never" {
 		<-ctx.Done()
-		return fmt.Errorf("cannot find EBS volume %s: %w: %w", e.VolumeID, volumes.ErrNotAttached, context.Cause(ctx))
+		return fmt.Errorf("cannot find EBS volume %s: %w: %w", e.VolumeID, volume.ErrNotAttached, context.Cause(ctx))
 	}
 	return nil
 }
 
-func (s *shelf) StageEBS(_ context.Context, e volumes.EBS) error {
+func (s *shelf) StageEBS(_ context.Context, e volume.EBS) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.disks[e.Directory] = true
 	return nil
 }
 
-func (s *shelf) UnstageEBS(_ context.Context, e volumes.EBS) error {
+func (s *shelf) UnstageEBS(_ context.Context, e volume.EBS) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.disks, e.Directory)
 	return nil
 }
 
-func (*shelf) EBSPath(e volumes.EBS) string { return "/ebs/" + e.Directory }
+func (*shelf) EBSPath(e volume.EBS) string { return "/ebs/" + e.Directory }
 
 func newShelf() (*shelf, *Resources) {
 	s := &shelf{users: map[string][]string{}, disks: map[string]bool{}, refuse: map[string]error{}}
@@ -123,7 +123,7 @@ func TestVolumes(t *testing.T) {
 		t.Fatalf("mounts %+v", mounts)
 	}
 	empty := strings.TrimPrefix(mounts[0].Source, "/volumes/")
-	e := volumes.EBS{Directory: "9ab0_vol-1"}
+	e := volume.EBS{Directory: "9ab0_vol-1"}
 	want := map[string]Outfit{"a": {
 		Groups: []string{fmt.Sprint(e.GID())},
 		Mounts: []container.Mount{

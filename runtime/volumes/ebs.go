@@ -2,8 +2,6 @@ package volumes
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -14,43 +12,20 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/berthd/berth/runtime/volume"
 )
-
-// DefaultEBSDir is where EBS volumes of tasks are mounted.
-const DefaultEBSDir = "/mnt/ecs/ebs"
-
-// EBS is an EBS volume attached for a task, spec/task-engine.md §5.6.
-type EBS struct {
-	// VolumeID finds the device by its serial number; DeviceName is EC2's name for
-	// it, which counts where devices have no serial number.
-	VolumeID, DeviceName string
-	// FileSystem is made on a blank volume; "" is xfs, as with EBS on ECS.
-	FileSystem string
-	// Directory is the mount point's name below Config.EBSDir.
-	Directory string
-}
-
-// ErrNotAttached says that the host does not see the volume's device yet.
-var ErrNotAttached = errors.New("the volume is not attached to this host")
 
 var (
 	validVolumeID  = regexp.MustCompile(`^vol-?[0-9a-zA-Z]+$`)
 	validDirectory = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,254}$`)
 )
 
-// GID is the group that owns the content of an EBS volume, so that processes of
-// containers may write that are not root: 900000 and the last four bytes of the
-// SHA-256 of the host path, modulo 100000.
-func (e *EBS) GID() int {
-	sum := sha256.Sum256([]byte(filepath.Join(DefaultEBSDir, e.Directory)))
-	return 900000 + int(binary.BigEndian.Uint32(sum[len(sum)-4:])%100000)
-}
-
 // EBSPath is where the volume is mounted.
-func (v *Volumes) EBSPath(e EBS) string { return filepath.Join(v.cfg.EBSDir, e.Directory) }
+func (v *Volumes) EBSPath(e volume.EBS) string { return filepath.Join(v.cfg.EBSDir, e.Directory) }
 
-// FindEBS is the path of the volume's device; ErrNotAttached if there is none yet.
-func (v *Volumes) FindEBS(e EBS) (device string, err error) {
+// FindEBS is the path of the volume's device; volume.ErrNotAttached if there is none yet.
+func (v *Volumes) FindEBS(e volume.EBS) (device string, err error) {
 	if !validVolumeID.MatchString(e.VolumeID) {
 		return "", fmt.Errorf("cannot find EBS volume: %q is not the id of a volume", e.VolumeID)
 	}
@@ -75,7 +50,7 @@ func (v *Volumes) FindEBS(e EBS) (device string, err error) {
 	if byName != "" {
 		return byName, nil
 	}
-	return "", fmt.Errorf("cannot find EBS volume %s (%s): %w", e.VolumeID, e.DeviceName, ErrNotAttached)
+	return "", fmt.Errorf("cannot find EBS volume %s (%s): %w", e.VolumeID, e.DeviceName, volume.ErrNotAttached)
 }
 
 // attachPause is between two looks for a device (spec/task-engine.md §5.6).
@@ -83,12 +58,12 @@ const attachPause = 500 * time.Millisecond
 
 // AwaitEBS returns once the volume's device is on the host, or with the error of
 // the last look when ctx ends.
-func (v *Volumes) AwaitEBS(ctx context.Context, e EBS) error {
+func (v *Volumes) AwaitEBS(ctx context.Context, e volume.EBS) error {
 	timer := time.NewTimer(attachPause)
 	defer timer.Stop()
 	for {
 		_, err := v.FindEBS(e)
-		if !errors.Is(err, ErrNotAttached) {
+		if !errors.Is(err, volume.ErrNotAttached) {
 			return err
 		}
 		select {
@@ -133,8 +108,8 @@ func sameDevice(kernel, ec2 string) bool {
 }
 
 // StageEBS formats the volume if it is blank, mounts it and gives it to its group.
-// It may be called again; where the device is not there, it is ErrNotAttached.
-func (v *Volumes) StageEBS(ctx context.Context, e EBS) error {
+// It may be called again; where the device is not there, it is volume.ErrNotAttached.
+func (v *Volumes) StageEBS(ctx context.Context, e volume.EBS) error {
 	if !validDirectory.MatchString(e.Directory) {
 		return fmt.Errorf("cannot mount EBS volume %s: %q is not the name of a directory", e.VolumeID, e.Directory)
 	}
@@ -157,13 +132,13 @@ func (v *Volumes) StageEBS(ctx context.Context, e EBS) error {
 		}
 	}
 	if err := own(target, e.GID()); err != nil {
-		return fmt.Errorf("cannot give EBS volume %s to its group: %w", e.VolumeID, explain(err, target))
+		return fmt.Errorf("cannot give volume.EBS volume %s to its group: %w", e.VolumeID, explain(err, target))
 	}
 	return nil
 }
 
 // ebsTarget makes the mount point, and is its path as the kernel lists it.
-func (v *Volumes) ebsTarget(e EBS) (string, error) {
+func (v *Volumes) ebsTarget(e volume.EBS) (string, error) {
 	target := v.EBSPath(e)
 	if err := os.MkdirAll(target, 0o755); err != nil {
 		return "", fmt.Errorf("cannot make mount point of EBS volume %s: %w", e.VolumeID, err)
@@ -175,7 +150,7 @@ func (v *Volumes) ebsTarget(e EBS) (string, error) {
 	return filepath.Join(dir, e.Directory), nil
 }
 
-func (v *Volumes) mountEBS(ctx context.Context, e EBS, target string) error {
+func (v *Volumes) mountEBS(ctx context.Context, e volume.EBS, target string) error {
 	device, err := v.FindEBS(e)
 	if err != nil {
 		return err
@@ -184,7 +159,7 @@ func (v *Volumes) mountEBS(ctx context.Context, e EBS, target string) error {
 	if err != nil {
 		return err
 	}
-	fstype := e.fileSystem()
+	fstype := fileSystem(e)
 	r := &request{what: "EBS volume " + e.VolumeID, fstype: fstype, source: device}
 	if fstype == "xfs" {
 		// A volume made from a snapshot has the id of its file system: another one
@@ -210,9 +185,9 @@ func (v *Volumes) mountEBS(ctx context.Context, e EBS, target string) error {
 
 // grow makes the file system as large as the volume, which may be larger than the
 // snapshot it comes from. A file system that stays small is still one.
-func (v *Volumes) grow(ctx context.Context, e EBS, device, target string) {
+func (v *Volumes) grow(ctx context.Context, e volume.EBS, device, target string) {
 	name, args := "resize2fs", []string{device}
-	if e.fileSystem() == "xfs" {
+	if fileSystem(e) == "xfs" {
 		name, args = "xfs_growfs", []string{"-d", target}
 	}
 	program, err := find(name)
@@ -229,7 +204,7 @@ const unmountTries = 5
 
 // UnstageEBS unmounts the volume, with five tries. After the last one it is
 // detached from the host's tree all the same: what still uses it is not a task.
-func (v *Volumes) UnstageEBS(ctx context.Context, e EBS) error {
+func (v *Volumes) UnstageEBS(ctx context.Context, e volume.EBS) error {
 	if !validDirectory.MatchString(e.Directory) {
 		return nil
 	}
@@ -255,7 +230,7 @@ func (v *Volumes) UnstageEBS(ctx context.Context, e EBS) error {
 	return v.forgetFormat(e)
 }
 
-func (v *Volumes) unmountEBS(ctx context.Context, e EBS, target string) error {
+func (v *Volumes) unmountEBS(ctx context.Context, e volume.EBS, target string) error {
 	umount, err := find("umount")
 	if err != nil {
 		return err
@@ -287,15 +262,15 @@ func (v *Volumes) unmountEBS(ctx context.Context, e EBS, target string) error {
 }
 
 // Usage are the used and total bytes of a mounted EBS volume.
-func (v *Volumes) Usage(e EBS) (used, total uint64, err error) {
+func (v *Volumes) Usage(e volume.EBS) (used, total uint64, err error) {
 	dir, err := filepath.EvalSymlinks(v.cfg.EBSDir)
 	if err != nil {
-		return 0, 0, fmt.Errorf("cannot measure EBS volume: %w", err)
+		return 0, 0, fmt.Errorf("cannot measure volume.EBS volume: %w", err)
 	}
 	target := filepath.Join(dir, e.Directory)
 	mounted, err := mountsAt(target)
 	if err == nil && mounted == 0 {
-		err = fmt.Errorf("cannot measure EBS volume: nothing is mounted at %s", target)
+		err = fmt.Errorf("cannot measure volume.EBS volume: nothing is mounted at %s", target)
 	}
 	if err != nil {
 		return 0, 0, err
@@ -344,7 +319,7 @@ func ownEntry(path string, st fs.FileInfo, gid int) error {
 }
 
 // fileSystem is the one that the volume has or gets.
-func (e *EBS) fileSystem() string {
+func fileSystem(e volume.EBS) string {
 	if e.FileSystem == "" {
 		return "xfs"
 	}

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/berthd/berth/runtime/volume"
 )
 
 func TestFindEBS(t *testing.T) {
@@ -30,23 +32,23 @@ func TestFindEBS(t *testing.T) {
 	}
 	v := newVolumes(t, Config{SysDir: sys})
 	for _, tc := range []struct {
-		e    EBS
+		e    volume.EBS
 		want string
 	}{
-		{EBS{VolumeID: "vol-0123456789abcdef0", DeviceName: "/dev/xvdba"}, "/dev/nvme1n1"},
-		{EBS{VolumeID: "vol-0bbb"}, "/dev/vdb"},
-		{EBS{VolumeID: "vol-0ccc", DeviceName: "/dev/sdba"}, "/dev/xvdba"},
-		{EBS{VolumeID: "vol-0ccc", DeviceName: "xvdc"}, "/dev/sdc"},
-		{EBS{VolumeID: "vol-0ccc", DeviceName: "/dev/sdd"}, ""}, // another volume has that name
-		{EBS{VolumeID: "vol-0ccc", DeviceName: "/dev/sde"}, ""}, // and this one is empty
-		{EBS{VolumeID: "vol-0ccc"}, ""},
+		{volume.EBS{VolumeID: "vol-0123456789abcdef0", DeviceName: "/dev/xvdba"}, "/dev/nvme1n1"},
+		{volume.EBS{VolumeID: "vol-0bbb"}, "/dev/vdb"},
+		{volume.EBS{VolumeID: "vol-0ccc", DeviceName: "/dev/sdba"}, "/dev/xvdba"},
+		{volume.EBS{VolumeID: "vol-0ccc", DeviceName: "xvdc"}, "/dev/sdc"},
+		{volume.EBS{VolumeID: "vol-0ccc", DeviceName: "/dev/sdd"}, ""}, // another volume has that name
+		{volume.EBS{VolumeID: "vol-0ccc", DeviceName: "/dev/sde"}, ""}, // and this one is empty
+		{volume.EBS{VolumeID: "vol-0ccc"}, ""},
 	} {
 		device, err := v.FindEBS(tc.e)
-		if device != tc.want || errors.Is(err, ErrNotAttached) != (tc.want == "") {
+		if device != tc.want || errors.Is(err, volume.ErrNotAttached) != (tc.want == "") {
 			t.Errorf("%+v: %s, %v; want %s", tc.e, device, err, tc.want)
 		}
 	}
-	if _, err := v.FindEBS(EBS{VolumeID: ""}); err == nil || errors.Is(err, ErrNotAttached) {
+	if _, err := v.FindEBS(volume.EBS{VolumeID: ""}); err == nil || errors.Is(err, volume.ErrNotAttached) {
 		t.Errorf("no volume id: %v", err)
 	}
 }
@@ -73,8 +75,8 @@ func loop(t *testing.T, size int64) string {
 	return device
 }
 
-func on(device, fstype string) EBS {
-	return EBS{VolumeID: "vol-0abc", DeviceName: device, FileSystem: fstype, Directory: "task_vol-0abc"}
+func on(device, fstype string) volume.EBS {
+	return volume.EBS{VolumeID: "vol-0abc", DeviceName: device, FileSystem: fstype, Directory: "task_vol-0abc"}
 }
 
 func TestStageEBS(t *testing.T) {
@@ -176,7 +178,7 @@ func TestNeverFormatted(t *testing.T) {
 	if err != nil || string(data[3<<20:3<<20+10]) != "a database" {
 		t.Errorf("the content is gone: %v", err)
 	}
-	for _, e := range []EBS{on(device, "ntfs"), {VolumeID: "vol-1", DeviceName: device, Directory: "../x"}} {
+	for _, e := range []volume.EBS{on(device, "ntfs"), {VolumeID: "vol-1", DeviceName: device, Directory: "../x"}} {
 		if err := v.StageEBS(t.Context(), e); err == nil {
 			t.Errorf("%+v was mounted", e)
 		}
@@ -264,7 +266,7 @@ func TestUnstageInUse(t *testing.T) {
 }
 
 func TestGID(t *testing.T) {
-	e := EBS{Directory: "9ab0_vol-0123"}
+	e := volume.EBS{Directory: "9ab0_vol-0123"}
 	if gid := e.GID(); gid != 927005 { // worked out with another program
 		t.Errorf("gid %d", gid)
 	}

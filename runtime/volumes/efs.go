@@ -13,23 +13,12 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/berthd/berth/runtime/volume"
 )
 
 // helperEFS is the program of amazon-efs-utils.
 const helperEFS = "mount.efs"
-
-// EFS is an EFS file system and how it is mounted, spec/task-engine.md §5.5.
-type EFS struct {
-	FileSystemID, RootDirectory, AccessPointID string
-	// TLS encrypts in transit, on TLSPort if that is not 0. IAM signs with the role
-	// whose credentials are at CredentialsURI, relative to the credentials endpoint.
-	TLS, IAM       bool
-	TLSPort        int
-	CredentialsURI string
-	// NetNS is the path of the network namespace from which the server is reached;
-	// "" is the host's.
-	NetNS string
-}
 
 var (
 	validFileSystem  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9-]*$`)
@@ -43,34 +32,34 @@ func HasEFSHelper() bool {
 	return err == nil
 }
 
-// name is the directory of the mount: who asks for the same gets the same one.
-func (e *EFS) name() string {
+// efsName is the directory of the mount: who asks for the same gets the same one.
+func efsName(e *volume.EFS) string {
 	all := strings.Join([]string{
-		e.FileSystemID, e.root(), e.AccessPointID, strconv.FormatBool(e.TLS), strconv.FormatBool(e.IAM),
+		e.FileSystemID, efsRoot(e), e.AccessPointID, strconv.FormatBool(e.TLS), strconv.FormatBool(e.IAM),
 		strconv.Itoa(e.TLSPort), e.CredentialsURI, e.NetNS,
 	}, "\x00")
 	sum := sha256.Sum256([]byte(all))
 	return "efs-" + e.FileSystemID + "-" + hex.EncodeToString(sum[:10])
 }
 
-// root is the directory of the file system that is mounted.
-func (e *EFS) root() string {
+// efsRoot is the directory of the file system that is mounted.
+func efsRoot(e *volume.EFS) string {
 	if e.AccessPointID != "" {
 		return "/" // the access point has its own
 	}
 	return path.Clean("/" + e.RootDirectory)
 }
 
-// device is the file system in mount.efs's form.
-func (e *EFS) device() string {
-	if e.root() == "/" {
+// efsDevice is the file system in mount.efs's form.
+func efsDevice(e *volume.EFS) string {
+	if efsRoot(e) == "/" {
 		return e.FileSystemID
 	}
-	return e.FileSystemID + ":" + e.root()
+	return e.FileSystemID + ":" + efsRoot(e)
 }
 
-// options are those of mount.efs.
-func (e *EFS) options() []string {
+// efsOptions are those of mount.efs.
+func efsOptions(e *volume.EFS) []string {
 	var o []string
 	add := func(when bool, option string) {
 		if when {
@@ -88,8 +77,8 @@ func (e *EFS) options() []string {
 
 // efsRequest mounts through mount.efs where the host has it, else with the
 // kernel's own NFS client, which neither encrypts nor signs.
-func (v *Volumes) efsRequest(e *EFS) (*request, error) {
-	what := "EFS file system " + e.device()
+func (v *Volumes) efsRequest(e *volume.EFS) (*request, error) {
+	what := "EFS file system " + efsDevice(e)
 	switch {
 	case !validFileSystem.MatchString(e.FileSystemID):
 		return nil, fmt.Errorf("cannot mount EFS: %q is not the id of a file system", e.FileSystemID)
@@ -97,7 +86,7 @@ func (v *Volumes) efsRequest(e *EFS) (*request, error) {
 		return nil, fmt.Errorf("cannot mount %s: %q is not the id of an access point", what, e.AccessPointID)
 	case HasEFSHelper():
 		return &request{
-			what: what, helper: helperEFS, fstype: "efs", source: e.device(), options: e.options(), remote: true,
+			what: what, helper: helperEFS, fstype: "efs", source: efsDevice(e), options: efsOptions(e), remote: true,
 		}, nil
 	case e.TLS || e.IAM || e.AccessPointID != "":
 		return nil, fmt.Errorf("cannot mount %s: encryption in transit, IAM authorization and access points need amazon-efs-utils (mount.efs) on the host", what)
@@ -105,7 +94,7 @@ func (v *Volumes) efsRequest(e *EFS) (*request, error) {
 		return nil, errors.New("cannot mount " + what + ": the region is not known (AWS_DEFAULT_REGION)")
 	}
 	return &request{
-		what: what, fstype: "nfs", source: ":" + e.root(), remote: true, netns: e.NetNS,
+		what: what, fstype: "nfs", source: ":" + efsRoot(e), remote: true, netns: e.NetNS,
 		server: e.FileSystemID + ".efs." + v.cfg.Region + "." + v.cfg.DNSSuffix,
 		options: []string{
 			"nfsvers=4.1", "rsize=1048576", "wsize=1048576", "hard", "timeo=600", "retrans=2", "noresvport",

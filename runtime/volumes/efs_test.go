@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/berthd/berth/runtime/volume"
 )
 
 // helperScript stands in for mount.efs: it notes what it was called with, and
@@ -46,8 +48,8 @@ func TestEFS(t *testing.T) {
 	server := standIn(t)
 	must(t, os.MkdirAll(filepath.Join(server, "fs-1/export"), 0o755))
 	v := newVolumes(t, Config{})
-	efs := func(role string) Volume {
-		return Volume{Name: "of-" + role, EFS: &EFS{
+	efs := func(role string) volume.Volume {
+		return volume.Volume{Name: "of-" + role, EFS: &volume.EFS{
 			FileSystemID: "fs-1", RootDirectory: "/export", TLS: true, TLSPort: 2999, IAM: role != "", CredentialsURI: role,
 		}}
 	}
@@ -95,22 +97,22 @@ func TestEFSErrors(t *testing.T) {
 	server := standIn(t)
 	v := newVolumes(t, Config{MountTimeout: 300 * time.Millisecond})
 	for _, tc := range []struct {
-		efs  EFS
+		efs  volume.EFS
 		want string
 	}{
-		{EFS{FileSystemID: "-o"}, `cannot mount EFS: "-o" is not the id of a file system`},
-		{EFS{FileSystemID: "fs_1"}, `cannot mount EFS: "fs_1" is not the id of a file system`},
-		{EFS{FileSystemID: "fs-1", AccessPointID: "x,y"}, `cannot mount EFS file system fs-1: "x,y" is not the id of an access point`},
-		{EFS{FileSystemID: "fs-1"}, "cannot mount EFS file system fs-1: mount.efs: b'mount.nfs4: mounting fs-1: failed, reason given by server: No such file or directory'"},
+		{volume.EFS{FileSystemID: "-o"}, `cannot mount EFS: "-o" is not the id of a file system`},
+		{volume.EFS{FileSystemID: "fs_1"}, `cannot mount EFS: "fs_1" is not the id of a file system`},
+		{volume.EFS{FileSystemID: "fs-1", AccessPointID: "x,y"}, `cannot mount EFS file system fs-1: "x,y" is not the id of an access point`},
+		{volume.EFS{FileSystemID: "fs-1"}, "cannot mount EFS file system fs-1: mount.efs: b'mount.nfs4: mounting fs-1: failed, reason given by server: No such file or directory'"},
 	} {
-		_, err := v.Acquire(t.Context(), "t1", Volume{Name: "a", EFS: &tc.efs})
+		_, err := v.Acquire(t.Context(), "t1", volume.Volume{Name: "a", EFS: &tc.efs})
 		if err == nil || !strings.HasPrefix(err.Error(), tc.want) {
 			t.Errorf("Acquire: %v\nwant: %s", err, tc.want)
 		}
 	}
 	put(t, filepath.Join(server, "hang"), "")
 	started := time.Now()
-	_, err := v.Acquire(t.Context(), "t1", Volume{Name: "a", EFS: &EFS{FileSystemID: "fs-1"}})
+	_, err := v.Acquire(t.Context(), "t1", volume.Volume{Name: "a", EFS: &volume.EFS{FileSystemID: "fs-1"}})
 	if err == nil || err.Error() != "cannot mount EFS file system fs-1: mount.efs did not end within 300ms" {
 		t.Errorf("Acquire: %v", err)
 	}
@@ -144,8 +146,8 @@ func TestEFSByKernel(t *testing.T) {
 	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
 	t.Setenv("BIN", bin)
 	const options = "addr=10.0.0.7,nfsvers=4.1,rsize=1048576,wsize=1048576,hard,timeo=600,retrans=2,noresvport"
-	plain := acquire(t, v, "t1", Volume{Name: "a", EFS: &EFS{FileSystemID: "fs-1", RootDirectory: "x/../y"}})
-	own := acquire(t, v, "t1", Volume{Name: "b", EFS: &EFS{FileSystemID: "fs-1", NetNS: "/run/netns/x"}})
+	plain := acquire(t, v, "t1", volume.Volume{Name: "a", EFS: &volume.EFS{FileSystemID: "fs-1", RootDirectory: "x/../y"}})
+	own := acquire(t, v, "t1", volume.Volume{Name: "b", EFS: &volume.EFS{FileSystemID: "fs-1", NetNS: "/run/netns/x"}})
 	data, err := os.ReadFile(filepath.Join(bin, "calls"))
 	must(t, err)
 	want := "mount -i -t nfs -o " + options + " :/y " + plain + "\n" +
@@ -157,13 +159,13 @@ func TestEFSByKernel(t *testing.T) {
 		t.Errorf("looked for %s, want %s", looked, want)
 	}
 	for _, tc := range []struct {
-		efs  EFS
+		efs  volume.EFS
 		want string
 	}{
-		{EFS{FileSystemID: "fs-1", TLS: true}, "cannot mount EFS file system fs-1: encryption in transit, IAM authorization and access points need amazon-efs-utils (mount.efs) on the host"},
-		{EFS{FileSystemID: "fs-0"}, "cannot mount EFS file system fs-0: cannot find file server fs-0.efs.cn-north-1.amazonaws.com.cn: no such host"},
+		{volume.EFS{FileSystemID: "fs-1", TLS: true}, "cannot mount EFS file system fs-1: encryption in transit, IAM authorization and access points need amazon-efs-utils (mount.efs) on the host"},
+		{volume.EFS{FileSystemID: "fs-0"}, "cannot mount EFS file system fs-0: cannot find file server fs-0.efs.cn-north-1.amazonaws.com.cn: no such host"},
 	} {
-		_, err := v.Acquire(t.Context(), "t2", Volume{Name: "a", EFS: &tc.efs})
+		_, err := v.Acquire(t.Context(), "t2", volume.Volume{Name: "a", EFS: &tc.efs})
 		if err == nil || err.Error() != tc.want {
 			t.Errorf("Acquire: %v\nwant: %s", err, tc.want)
 		}
@@ -174,20 +176,20 @@ func TestEFSByKernel(t *testing.T) {
 func TestRequests(t *testing.T) {
 	v := &Volumes{}
 	for _, tc := range []struct {
-		w      Volume
+		w      volume.Volume
 		want   string
 		server string
 	}{
 		{
-			w:    Volume{Name: "a", Driver: DriverECS, Options: map[string]string{"device": "fs-1:/x", "o": "tls,accesspoint=fsap-1"}},
+			w:    volume.Volume{Name: "a", Driver: volume.DriverECS, Options: map[string]string{"device": "fs-1:/x", "o": "tls,accesspoint=fsap-1"}},
 			want: "fs-1:/x TARGET -o tls,accesspoint=fsap-1",
 		},
 		{
-			w:    Volume{Name: "a", Options: map[string]string{"type": "nfs", "device": ":/x", "o": "addr=files.example,nolock"}},
+			w:    volume.Volume{Name: "a", Options: map[string]string{"type": "nfs", "device": ":/x", "o": "addr=files.example,nolock"}},
 			want: "-i -t nfs -o nolock :/x TARGET", server: "files.example",
 		},
 		{
-			w:    Volume{Name: "a", Options: map[string]string{"type": "nfs", "device": ":/x", "o": "addr=::1,nolock"}},
+			w:    volume.Volume{Name: "a", Options: map[string]string{"type": "nfs", "device": ":/x", "o": "addr=::1,nolock"}},
 			want: "-i -t nfs -o addr=::1,nolock :/x TARGET",
 		},
 	} {

@@ -13,6 +13,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/berthd/berth/runtime/volume"
 )
 
 // blkid's exit code for a device on which it knows nothing.
@@ -25,8 +27,8 @@ const probed = 4 << 20
 // has anything on it is never formatted: neither what blkid knows, nor what begins
 // with anything but zeros. A device whose formatting was cut off is known by a
 // marker that is on our disk before the first byte is written.
-func (v *Volumes) format(ctx context.Context, e EBS, device string) (fresh bool, err error) {
-	fstype := e.fileSystem()
+func (v *Volumes) format(ctx context.Context, e volume.EBS, device string) (fresh bool, err error) {
+	fstype := fileSystem(e)
 	if !slices.Contains([]string{"xfs", "ext4", "ext3", "ext2"}, fstype) {
 		return false, fmt.Errorf("cannot mount EBS volume %s: file system %s is not for Linux", e.VolumeID, fstype)
 	}
@@ -43,11 +45,11 @@ func (v *Volumes) format(ctx context.Context, e EBS, device string) (fresh bool,
 }
 
 // makeFileSystem overwrites what is on the device.
-func (v *Volumes) makeFileSystem(ctx context.Context, e EBS, device string) error {
+func (v *Volumes) makeFileSystem(ctx context.Context, e volume.EBS, device string) error {
 	fail := func(err error) error {
 		return fmt.Errorf("cannot format EBS volume %s: %w", e.VolumeID, err)
 	}
-	program, err := find("mkfs." + e.fileSystem())
+	program, err := find("mkfs." + fileSystem(e))
 	if err != nil {
 		return fail(err)
 	}
@@ -55,7 +57,7 @@ func (v *Volumes) makeFileSystem(ctx context.Context, e EBS, device string) erro
 		return fail(err)
 	}
 	args := []string{"-F", "-q", "-m", "0", device}
-	if e.fileSystem() == "xfs" {
+	if fileSystem(e) == "xfs" {
 		args = []string{"-f", "-q", device}
 	}
 	if err := v.run(ctx, program, args...); err != nil {
@@ -65,7 +67,7 @@ func (v *Volumes) makeFileSystem(ctx context.Context, e EBS, device string) erro
 }
 
 // wasFormatting says whether a formatting of the volume on this host has not ended.
-func (v *Volumes) wasFormatting(e EBS) bool {
+func (v *Volumes) wasFormatting(e volume.EBS) bool {
 	_, err := os.Lstat(v.formatMarker(e))
 	return err == nil
 }
@@ -116,7 +118,7 @@ func beginsBlank(device string) (bool, error) {
 
 // formatMarker is the file that says that a volume is being formatted. Its name
 // is none of a volume's directory.
-func (v *Volumes) formatMarker(e EBS) string {
+func (v *Volumes) formatMarker(e volume.EBS) string {
 	return filepath.Join(v.cfg.Dir, ".format-"+e.VolumeID)
 }
 
@@ -127,7 +129,7 @@ func (v *Volumes) markFormat(marker string) error {
 	return syncDir(v.cfg.Dir)
 }
 
-func (v *Volumes) forgetFormat(e EBS) error {
+func (v *Volumes) forgetFormat(e volume.EBS) error {
 	if !validVolumeID.MatchString(e.VolumeID) {
 		return nil
 	}

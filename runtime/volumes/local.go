@@ -5,17 +5,19 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"github.com/berthd/berth/runtime/volume"
 )
 
 // request is what has to be mounted for a volume; nil for a plain directory.
-func (v *Volumes) request(w *Volume) (*request, error) {
+func (v *Volumes) request(w *volume.Volume) (*request, error) {
 	if w.EFS != nil {
 		return v.efsRequest(w.EFS)
 	}
 	switch w.Driver {
-	case "", DriverLocal:
+	case "", volume.DriverLocal:
 		return localRequest(w.Name, w.Options)
-	case DriverECS:
+	case volume.DriverECS:
 		return pluginRequest(w.Name, w.Options)
 	}
 	return nil, fmt.Errorf("create %s: error looking up volume plugin %s: plugin %q not found", w.Name, w.Driver, w.Driver)
@@ -71,7 +73,7 @@ func localRequest(name string, options map[string]string) (*request, error) {
 // pluginRequest reads the options of the plugin that mounts EFS beside Docker.
 func pluginRequest(name string, options map[string]string) (*request, error) {
 	if kind := options["type"]; kind != "" && kind != "efs" {
-		return nil, fmt.Errorf("create %s: volume type %q of driver %s is not supported by this version of Berth", name, kind, DriverECS)
+		return nil, fmt.Errorf("create %s: volume type %q of driver %s is not supported by this version of Berth", name, kind, volume.DriverECS)
 	}
 	device := options["device"]
 	if device == "" || strings.HasPrefix(device, "-") {

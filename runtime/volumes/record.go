@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/berthd/berth/runtime/volume"
 )
 
 // record is what volume.json says.
@@ -53,7 +55,7 @@ func (v *Volumes) read(name string) (record, error) {
 	data, err := os.ReadFile(filepath.Join(v.dir(name), recordName))
 	if errors.Is(err, fs.ErrNotExist) {
 		if st, serr := os.Lstat(v.data(name)); serr == nil && st.IsDir() {
-			return record{Name: name, Driver: DriverLocal, Keep: true}, nil
+			return record{Name: name, Driver: volume.DriverLocal, Keep: true}, nil
 		}
 	}
 	if err != nil {

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/berthd/berth/runtime/volume"
 )
 
 // Config is what Volumes are made of; Dir is needed.
@@ -49,38 +51,6 @@ type Volumes struct {
 	log   *zap.Logger
 }
 
-// Volume is a volume that is wanted.
-type Volume struct {
-	// Name is unique on the host and becomes a directory: letters, digits, "_", "."
-	// and "-".
-	Name string
-	// Shared volumes outlive their users. Autoprovision makes one that does not
-	// exist.
-	Shared, Autoprovision bool
-	// Driver is "local" or "amazon-ecs-volume-plugin"; "" is "local".
-	Driver string
-	// Options are the driver's: type, device and o are mounted. Labels are kept.
-	Options, Labels map[string]string
-	// EFS, if set, is the file system to mount. Volumes with the same one share the
-	// mount, whatever their names.
-	EFS *EFS
-}
-
-// Place is where a volume is on the host.
-type Place struct {
-	// Path is what containers bind.
-	Path string
-	// CopyUp says that a container may bring the image's content into it.
-	CopyUp bool
-}
-
-// The drivers of volumes.
-const (
-	DriverLocal = "local"
-	// DriverECS is the plugin that mounts EFS beside Docker; here it is built in.
-	DriverECS = "amazon-ecs-volume-plugin"
-)
-
 const (
 	dataName   = "_data"
 	usersName  = "users"
@@ -114,7 +84,7 @@ func New(c Config) (*Volumes, error) {
 			*s = value
 		}
 	}
-	set(&c.EBSDir, DefaultEBSDir)
+	set(&c.EBSDir, volume.DefaultEBSDir)
 	set(&c.SysDir, "/sys")
 	set(&c.DevDir, "/dev")
 	set(&c.DNSSuffix, dnsSuffix(c.Region))
@@ -134,15 +104,15 @@ func New(c Config) (*Volumes, error) {
 }
 
 // Path is where the content of a volume is once it was acquired.
-func (v *Volumes) Path(w Volume) string {
-	return filepath.Join(v.cfg.Dir, w.name(), dataName)
+func (v *Volumes) Path(w volume.Volume) string {
+	return filepath.Join(v.cfg.Dir, nameOf(&w), dataName)
 }
 
-// name is the volume's directory: that of an EFS file system is for all volumes
+// nameOf is the volume's directory: that of an EFS file system is for all volumes
 // with the same one.
-func (w *Volume) name() string {
+func nameOf(w *volume.Volume) string {
 	if w.EFS != nil {
-		return w.EFS.name()
+		return efsName(w.EFS)
 	}
 	return w.Name
 }
@@ -150,21 +120,21 @@ func (w *Volume) name() string {
 // Acquire makes the volume for a user: made if need be, used, mounted. It may be
 // called again with the same arguments. The words of its errors are those of
 // spec/task-engine.md §5.5.
-func (v *Volumes) Acquire(ctx context.Context, user string, w Volume) (Place, error) {
-	name := w.name()
+func (v *Volumes) Acquire(ctx context.Context, user string, w volume.Volume) (volume.Place, error) {
+	name := nameOf(&w)
 	if !validName.MatchString(name) {
-		return Place{}, fmt.Errorf("create %s: %q includes invalid characters for a local volume name, only %q are allowed", name, name, "[a-zA-Z0-9][a-zA-Z0-9_.-]")
+		return volume.Place{}, fmt.Errorf("create %s: %q includes invalid characters for a local volume name, only %q are allowed", name, name, "[a-zA-Z0-9][a-zA-Z0-9_.-]")
 	}
 	if !validUser.MatchString(user) {
-		return Place{}, fmt.Errorf("cannot use volume %s: %q is not the id of a task", name, user)
+		return volume.Place{}, fmt.Errorf("cannot use volume %s: %q is not the id of a task", name, user)
 	}
 	mount, err := v.request(&w)
 	if err != nil {
-		return Place{}, err
+		return volume.Place{}, err
 	}
 	unlock, err := v.names.lock(ctx, name)
 	if err != nil {
-		return Place{}, err
+		return volume.Place{}, err
 	}
 	defer unlock()
 	rec, err := v.find(&w, name)
@@ -176,25 +146,25 @@ func (v *Volumes) Acquire(ctx context.Context, user string, w Volume) (Place, er
 		err = v.create(rec)
 	}
 	if err != nil {
-		return Place{}, err
+		return volume.Place{}, err
 	}
 	if rec.Keep && rec.Mounted {
 		// A shared volume is what it was made as, whatever the next task says.
 		existing := w
 		existing.Driver, existing.Options = rec.Driver, rec.Options
 		if mount, err = v.request(&existing); err != nil {
-			return Place{}, err
+			return volume.Place{}, err
 		}
 	}
 	if err := v.use(name, user); err != nil {
-		return Place{}, err
+		return volume.Place{}, err
 	}
-	place := Place{Path: v.data(name), CopyUp: true}
+	place := volume.Place{Path: v.data(name), CopyUp: true}
 	if !rec.Mounted || mount == nil {
 		return place, nil
 	}
 	if err := v.mount(ctx, place.Path, mount); err != nil {
-		return Place{}, errors.Join(err, v.leave(context.WithoutCancel(ctx), name, user))
+		return volume.Place{}, errors.Join(err, v.leave(context.WithoutCancel(ctx), name, user))
 	}
 	if mount.remote {
 		place.CopyUp, err = v.empty(ctx, place.Path)
@@ -204,7 +174,7 @@ func (v *Volumes) Acquire(ctx context.Context, user string, w Volume) (Place, er
 
 // find looks for the volume, and whether it may be taken for the one wanted. What
 // is not there and may be made is fs.ErrNotExist.
-func (v *Volumes) find(w *Volume, name string) (record, error) {
+func (v *Volumes) find(w *volume.Volume, name string) (record, error) {
 	rec, err := v.read(name)
 	if !w.Shared {
 		return rec, err

@@ -14,6 +14,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
+
+	"github.com/berthd/berth/runtime/volume"
 )
 
 // newVolumes makes Volumes in a directory of the test's.
@@ -42,7 +44,7 @@ func newVolumes(t *testing.T, c Config) *Volumes {
 	return v
 }
 
-func acquire(t *testing.T, v *Volumes, user string, w Volume) string {
+func acquire(t *testing.T, v *Volumes, user string, w volume.Volume) string {
 	t.Helper()
 	place, err := v.Acquire(t.Context(), user, w)
 	if err != nil {
@@ -70,7 +72,7 @@ func there(path string) bool {
 
 func TestTaskVolume(t *testing.T) {
 	v := newVolumes(t, Config{})
-	w := Volume{Name: "ecs-app-1-scratch-00"}
+	w := volume.Volume{Name: "ecs-app-1-scratch-00"}
 	path := acquire(t, v, "t1", w)
 	if again := acquire(t, v, "t1", w); again != path || path != v.Path(w) {
 		t.Errorf("paths %s, %s, %s", path, again, v.Path(w))
@@ -101,32 +103,32 @@ func TestSharedVolume(t *testing.T) {
 	for _, tc := range []struct {
 		name string
 		full bool
-		have *Volume // made before
-		want Volume
+		have *volume.Volume // made before
+		want volume.Volume
 		err  string
 	}{
 		{
-			name: "missing", want: Volume{},
+			name: "missing", want: volume.Volume{},
 			err: "initialize volume: volume detection failed, volume 'data' does not exist and autoprovision is set to false: get data: no such volume",
 		},
-		{name: "provisioned", want: Volume{Autoprovision: true}},
-		{name: "found", have: &Volume{}, want: Volume{}},
-		{name: "found by name", have: &Volume{Labels: map[string]string{"a": "b"}}, want: Volume{Autoprovision: true}},
-		{name: "other labels, not ours to make", full: true, have: &Volume{Labels: map[string]string{"a": "b"}}, want: Volume{}},
+		{name: "provisioned", want: volume.Volume{Autoprovision: true}},
+		{name: "found", have: &volume.Volume{}, want: volume.Volume{}},
+		{name: "found by name", have: &volume.Volume{Labels: map[string]string{"a": "b"}}, want: volume.Volume{Autoprovision: true}},
+		{name: "other labels, not ours to make", full: true, have: &volume.Volume{Labels: map[string]string{"a": "b"}}, want: volume.Volume{}},
 		{
 			name: "other labels", full: true,
-			have: &Volume{Labels: map[string]string{"a": "b", "c": "d"}},
-			want: Volume{Autoprovision: true, Labels: map[string]string{"a": "x"}},
+			have: &volume.Volume{Labels: map[string]string{"a": "b", "c": "d"}},
+			want: volume.Volume{Autoprovision: true, Labels: map[string]string{"a": "x"}},
 			err:  "intialize volume: non-autoprovisioned volume does not match existing volume labels: existing: map[a:b c:d], expected: map[a:x]", //nolint:misspell // ECS writes it so
 		},
 		{
-			name: "other options", full: true, have: &Volume{},
-			want: Volume{Autoprovision: true, Options: map[string]string{"type": "tmpfs", "device": "tmpfs"}},
+			name: "other options", full: true, have: &volume.Volume{},
+			want: volume.Volume{Autoprovision: true, Options: map[string]string{"type": "tmpfs", "device": "tmpfs"}},
 			err:  "initialize volume: non-autoprovisioned volume does not match existing volume options: existing: map[], expected: map[device:tmpfs type:tmpfs]",
 		},
 		{
-			name: "the same", full: true, have: &Volume{Labels: map[string]string{"a": "b"}},
-			want: Volume{Autoprovision: true, Labels: map[string]string{"a": "b"}},
+			name: "the same", full: true, have: &volume.Volume{Labels: map[string]string{"a": "b"}},
+			want: volume.Volume{Autoprovision: true, Labels: map[string]string{"a": "b"}},
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -162,7 +164,7 @@ func TestSharedVolume(t *testing.T) {
 func TestVolumeMadeByHand(t *testing.T) {
 	v := newVolumes(t, Config{})
 	must(t, os.MkdirAll(filepath.Join(v.cfg.Dir, "data/_data"), 0o700))
-	path := acquire(t, v, "t1", Volume{Name: "data", Shared: true})
+	path := acquire(t, v, "t1", volume.Volume{Name: "data", Shared: true})
 	must(t, v.Remove(t.Context(), "t1"))
 	must(t, v.Sweep(t.Context(), func(string) bool { return false }))
 	if !there(path) {
@@ -173,7 +175,7 @@ func TestVolumeMadeByHand(t *testing.T) {
 func TestMountedVolume(t *testing.T) {
 	v := newVolumes(t, Config{})
 	options := map[string]string{"type": "tmpfs", "device": "tmpfs", "o": "size=1m,uid=1000,mode=750"}
-	w := Volume{Name: "ram", Shared: true, Autoprovision: true, Options: options}
+	w := volume.Volume{Name: "ram", Shared: true, Autoprovision: true, Options: options}
 	path := acquire(t, v, "t1", w)
 	st, err := os.Stat(path)
 	must(t, err)
@@ -185,8 +187,8 @@ func TestMountedVolume(t *testing.T) {
 	// Another task, and the agent of a later life, share it.
 	later, err := New(v.cfg)
 	must(t, err)
-	acquire(t, later, "t2", Volume{Name: "ram", Shared: true})
-	acquire(t, later, "t2", Volume{Name: "ram", Shared: true})
+	acquire(t, later, "t2", volume.Volume{Name: "ram", Shared: true})
+	acquire(t, later, "t2", volume.Volume{Name: "ram", Shared: true})
 	if n, err := mountsAt(path); n != 1 {
 		t.Fatalf("mounted %d times, %v", n, err)
 	}
@@ -202,7 +204,7 @@ func TestMountedVolume(t *testing.T) {
 		t.Error("the volume is gone")
 	}
 	// A host that was restarted has it no more, and mounts it again for the next.
-	acquire(t, v, "t3", Volume{Name: "ram", Shared: true})
+	acquire(t, v, "t3", volume.Volume{Name: "ram", Shared: true})
 	if n, err := mountsAt(path); n != 1 {
 		t.Errorf("mounted %d times, %v", n, err)
 	}
@@ -213,7 +215,7 @@ func TestBindVolume(t *testing.T) {
 	v := newVolumes(t, Config{})
 	outside := t.TempDir()
 	put(t, filepath.Join(outside, "precious"), "")
-	w := Volume{Name: "bound", Options: map[string]string{"type": "none", "o": "bind", "device": outside}}
+	w := volume.Volume{Name: "bound", Options: map[string]string{"type": "none", "o": "bind", "device": outside}}
 	path := acquire(t, v, "t1", w)
 	if !there(filepath.Join(path, "precious")) {
 		t.Error("it is not mounted")
@@ -227,27 +229,27 @@ func TestBindVolume(t *testing.T) {
 func TestVolumeErrors(t *testing.T) {
 	v := newVolumes(t, Config{})
 	for _, tc := range []struct {
-		w    Volume
+		w    volume.Volume
 		want string
 	}{
-		{Volume{Name: "../x"}, `create ../x: "../x" includes invalid characters for a local volume name, only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed`},
-		{Volume{Name: "a", Driver: "rexray"}, `create a: error looking up volume plugin rexray: plugin "rexray" not found`},
-		{Volume{Name: "a", Options: map[string]string{"size": "1"}}, `create a: invalid option: "size"`},
-		{Volume{Name: "a", Options: map[string]string{"type": "tmpfs"}}, `create a: missing required option: "device"`},
-		{Volume{Name: "a", Options: map[string]string{"device": "x", "o": "bind"}}, `create a: missing required option: "type"`},
-		{Volume{Name: "a", Options: map[string]string{"device": "-x", "type": "tmpfs"}}, `create a: device or type begins with -`},
+		{volume.Volume{Name: "../x"}, `create ../x: "../x" includes invalid characters for a local volume name, only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed`},
+		{volume.Volume{Name: "a", Driver: "rexray"}, `create a: error looking up volume plugin rexray: plugin "rexray" not found`},
+		{volume.Volume{Name: "a", Options: map[string]string{"size": "1"}}, `create a: invalid option: "size"`},
+		{volume.Volume{Name: "a", Options: map[string]string{"type": "tmpfs"}}, `create a: missing required option: "device"`},
+		{volume.Volume{Name: "a", Options: map[string]string{"device": "x", "o": "bind"}}, `create a: missing required option: "type"`},
+		{volume.Volume{Name: "a", Options: map[string]string{"device": "-x", "type": "tmpfs"}}, `create a: device or type begins with -`},
 		{
-			Volume{Name: "a", Options: map[string]string{"device": "/nowhere", "type": "none", "o": "bind"}},
+			volume.Volume{Name: "a", Options: map[string]string{"device": "/nowhere", "type": "none", "o": "bind"}},
 			"cannot mount volume a (none /nowhere): mount: " + v.data("a") + ": special device /nowhere does not exist.",
 		},
-		{Volume{Name: "a", Driver: DriverECS, Options: map[string]string{"type": "s3files"}}, `create a: volume type "s3files" of driver amazon-ecs-volume-plugin is not supported by this version of Berth`},
+		{volume.Volume{Name: "a", Driver: volume.DriverECS, Options: map[string]string{"type": "s3files"}}, `create a: volume type "s3files" of driver amazon-ecs-volume-plugin is not supported by this version of Berth`},
 	} {
 		_, err := v.Acquire(t.Context(), "t1", tc.w)
 		if err == nil || err.Error() != tc.want {
 			t.Errorf("Acquire: %v\nwant: %s", err, tc.want)
 		}
 	}
-	if _, err := v.Acquire(t.Context(), "../t1", Volume{Name: "a"}); err == nil {
+	if _, err := v.Acquire(t.Context(), "../t1", volume.Volume{Name: "a"}); err == nil {
 		t.Error("a user outside its directory was taken")
 	}
 	entries, err := os.ReadDir(v.cfg.Dir)
@@ -260,12 +262,12 @@ func TestVolumeErrors(t *testing.T) {
 func TestSweep(t *testing.T) {
 	v := newVolumes(t, Config{})
 	ram := map[string]string{"type": "tmpfs", "device": "tmpfs"}
-	kept := acquire(t, v, "alive", Volume{Name: "of-alive"})
-	gone := acquire(t, v, "dead", Volume{Name: "of-dead"})
-	both := acquire(t, v, "dead", Volume{Name: "of-both", Options: ram})
-	acquire(t, v, "alive", Volume{Name: "of-both", Options: ram})
-	shared := acquire(t, v, "dead", Volume{Name: "shared", Shared: true, Autoprovision: true, Options: ram})
-	unused := acquire(t, v, "dead", Volume{Name: "unused", Options: ram})
+	kept := acquire(t, v, "alive", volume.Volume{Name: "of-alive"})
+	gone := acquire(t, v, "dead", volume.Volume{Name: "of-dead"})
+	both := acquire(t, v, "dead", volume.Volume{Name: "of-both", Options: ram})
+	acquire(t, v, "alive", volume.Volume{Name: "of-both", Options: ram})
+	shared := acquire(t, v, "dead", volume.Volume{Name: "shared", Shared: true, Autoprovision: true, Options: ram})
+	unused := acquire(t, v, "dead", volume.Volume{Name: "unused", Options: ram})
 	must(t, v.unuse("unused", "dead"))
 	// Cut off while making and while deleting one, which was mounted.
 	must(t, os.MkdirAll(filepath.Join(v.cfg.Dir, ".new-x/_data"), 0o700))
@@ -298,7 +300,7 @@ func TestSweep(t *testing.T) {
 // Nothing that is mounted below a volume is deleted with it.
 func TestRemoveWithMountInside(t *testing.T) {
 	v := newVolumes(t, Config{})
-	path := acquire(t, v, "t1", Volume{Name: "a"})
+	path := acquire(t, v, "t1", volume.Volume{Name: "a"})
 	inside, outside := filepath.Join(path, "sub"), t.TempDir()
 	must(t, os.Mkdir(inside, 0o700))
 	put(t, filepath.Join(outside, "precious"), "")
@@ -311,7 +313,7 @@ func TestRemoveWithMountInside(t *testing.T) {
 
 func TestAtOnce(t *testing.T) {
 	v := newVolumes(t, Config{})
-	w := Volume{Name: "ram", Options: map[string]string{"type": "tmpfs", "device": "tmpfs"}}
+	w := volume.Volume{Name: "ram", Options: map[string]string{"type": "tmpfs", "device": "tmpfs"}}
 	var g errgroup.Group
 	for i := range 16 {
 		g.Go(func() error {
@@ -342,7 +344,7 @@ func TestFullDisk(t *testing.T) {
 	must(t, unix.Mount("tmpfs", dir, "tmpfs", 0, "size=1m,nr_inodes=3"))
 	t.Cleanup(func() { must(t, unix.Unmount(dir, unix.MNT_DETACH)) })
 	v := newVolumes(t, Config{Dir: filepath.Join(dir, "v")})
-	_, err := v.Acquire(t.Context(), "t1", Volume{Name: "a"})
+	_, err := v.Acquire(t.Context(), "t1", volume.Volume{Name: "a"})
 	if !errors.Is(err, unix.ENOSPC) || !strings.Contains(err.Error(), "has 1 MiB and 0 files left of 1 MiB and 3 files") {
 		t.Errorf("Acquire: %v", err)
 	}
