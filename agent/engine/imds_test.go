@@ -1,0 +1,41 @@
+package engine
+
+import (
+	"testing"
+	"testing/synctest"
+
+	"github.com/berthd/berth/agent/task"
+)
+
+// TestAllowIMDS: the label opens instance metadata to a container that has an
+// address of its own, and else to its whole task.
+func TestAllowIMDS(t *testing.T) {
+	e := &Engine{}
+	labelled := func(network task.NetworkMode) *task.Definition {
+		d := &task.Definition{ARN: "arn:aws:ecs:eu-west-1:1:task/c/a", ID: "a", Network: network, Containers: []task.Container{{Name: "open"}, {Name: "closed"}}}
+		d.Containers[0].Spec.Labels = map[string]string{task.LabelAllowIMDS: "true"}
+		d.Containers[1].Spec.Labels = map[string]string{task.LabelAllowIMDS: "no"}
+		return d
+	}
+	for network, want := range map[task.NetworkMode]bool{task.NetworkHost: true, task.NetworkBridge: false, task.NetworkNone: false} {
+		if got := e.cgroup(labelled(network)).AllowIMDS; got != want {
+			t.Errorf("%s: the task's cgroup is allowed: %t", network, got)
+		}
+	}
+	plain := labelled(task.NetworkHost)
+	plain.Containers = plain.Containers[1:]
+	if e.cgroup(plain).AllowIMDS {
+		t.Error("a task without the label is allowed")
+	}
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(forever)
+		e, stop := w.start(t, nil)
+		defer stop()
+		synctest.Wait()
+		begin(t, e, *labelled(task.NetworkBridge))
+		endpoints := e.Tasks()[0].Endpoints
+		if !endpoints["open"].AllowIMDS || endpoints["closed"].AllowIMDS {
+			t.Errorf("in bridge mode: %+v", endpoints)
+		}
+	})
+}
