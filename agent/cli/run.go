@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"os/signal"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -35,6 +36,8 @@ type runFlags struct {
 	container string
 	detach    bool
 	verbose   bool
+	// credentials gives containers those of whoever runs.
+	credentials bool
 }
 
 func (a *app) run() *cobra.Command {
@@ -51,8 +54,11 @@ brings an agent and a cluster of its own, with a bridge and a containerd namespa
 long as the task lasts; nothing stays but the images. A host that belongs to Amazon ECS is not touched by it. If
 the run is killed, the next one tidies up.
 
-No roles are assumed, output comes here whatever the log driver, and a task of network mode awsvpc does without
-an interface of its own: what was changed is said.`,
+No roles are assumed: secrets, environment files, images of Amazon ECR and the like are read with AWS credentials of
+your own, found as the aws command line finds them, and containers get those only with --credentials. Output comes
+here whatever the log driver, except what goes to a log router of the task (FireLens). A task of network mode awsvpc
+does without an interface of its own. What was changed is said, and what cannot run here is refused by its name in
+the task definition.`,
 		Example: `  berth run web.json
   berth run --env LEVEL=debug job.json -- ./import --dry-run
   aws ecs describe-task-definition --task-definition web | berth run -`,
@@ -64,6 +70,7 @@ an interface of its own: what was changed is said.`,
 	cmd.Flags().StringArrayVarP(&f.env, "env", "e", nil, "set `NAME=VALUE` in the containers, or in --container; may be repeated")
 	cmd.Flags().StringVar(&f.container, "container", "", "`name` of the container that --env and COMMAND are for")
 	cmd.Flags().BoolVarP(&f.detach, "detach", "d", false, "print the task's id and leave it to the agent that runs here")
+	cmd.Flags().BoolVar(&f.credentials, "credentials", false, "let the containers use AWS credentials of your own, in place of the task role")
 	cmd.Flags().BoolVarP(&f.verbose, "verbose", "v", false, "show what an agent that was brought along logs")
 	return cmd
 }
@@ -73,6 +80,8 @@ type runTarget struct {
 	client     *hostapi.Client
 	api        *ecsCaller
 	containerd config.Containerd
+	// lender says whose credentials tasks get.
+	lender string
 	// failed has the error that ended an agent of our own; nil for one that is not.
 	failed <-chan error
 	// close ends an agent of our own.
@@ -98,13 +107,19 @@ func (a *app) runFile(ctx context.Context, f *runFlags, file string, command []s
 	if err != nil {
 		return err
 	}
-	notes = append(notes, adaptDefinition(definition)...)
-	target, err := a.runTarget(ctx, f, out)
+	if err := refuseDefinition(definition, hostArchitecture()); err != nil {
+		return err
+	}
+	signed := signedMembers(definition)
+	if f.credentials {
+		signed = append(signed, "--credentials")
+	}
+	target, err := a.runTarget(ctx, f, out, signed)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, target.close()) }()
-	for _, n := range notes {
+	for _, n := range append(notes, adaptDefinition(definition, f.credentials, target.lender)...) {
 		out.note(n)
 	}
 	task, err := target.start(ctx, definition, overrides)
@@ -131,8 +146,16 @@ func (a *app) runFile(ctx context.Context, f *runFlags, file string, command []s
 	return &exitError{code, err}
 }
 
-// runTarget finds the agent to run the task with, or brings one.
-func (a *app) runTarget(ctx context.Context, f *runFlags, out *runPrinter) (*runTarget, error) {
+// hostArchitecture is this host's processor, as task definitions call it.
+func hostArchitecture() string {
+	if runtime.GOARCH == "amd64" {
+		return "X86_64"
+	}
+	return strings.ToUpper(runtime.GOARCH)
+}
+
+// runTarget finds the agent to run the task with, or brings one, which is lent AWS credentials if there is anything signed.
+func (a *app) runTarget(ctx context.Context, f *runFlags, out *runPrinter, signed []string) (*runTarget, error) {
 	target, err := a.localTarget(ctx, out)
 	if target != nil || err != nil {
 		return target, err
@@ -144,7 +167,7 @@ func (a *app) runTarget(ctx context.Context, f *runFlags, out *runPrinter) (*run
 	if f.verbose {
 		level = "info"
 	}
-	host, err := a.startPrivate(ctx, level)
+	host, err := a.startPrivate(ctx, level, signed)
 	if err != nil {
 		return nil, err
 	}
@@ -174,7 +197,7 @@ func (a *app) localTarget(ctx context.Context, out *runPrinter) (*runTarget, err
 		return nil, nil
 	}
 	return &runTarget{
-		client: client, close: func() error { return nil },
+		client: client, close: func() error { return nil }, lender: "credentials that the local cluster makes up",
 		api:        newECSCaller(ecsapi.Endpoint(settings["ECS_BACKEND_HOST"], status.Region, false), a.runSigner(status.Region)),
 		containerd: config.Containerd{Address: settings["BERTH_CONTAINERD_ADDRESS"], Namespace: settings["BERTH_CONTAINERD_NAMESPACE"]},
 	}, nil
@@ -270,7 +293,7 @@ func (t *runTarget) refused(ctx context.Context, s *hostapi.StatusView, d *ecs.T
 	}
 	reason := failures[0].Reason
 	if reason != ecs.FailureAttribute {
-		return fmt.Errorf("the task does not fit on this host: %s %s", reason, failures[0].Detail)
+		return fmt.Errorf("the task does not fit on this host: %s", strings.TrimSpace(exhausted(reason)+" "+failures[0].Detail))
 	}
 	hosts, err := ecsCall[ecs.DescribeContainerInstancesResponse](ctx, t.api, ecs.OpDescribeContainerInstances,
 		&ecs.DescribeContainerInstancesRequest{Cluster: s.Cluster, ContainerInstances: []string{s.ContainerInstanceARN}})
@@ -285,7 +308,7 @@ func lacking(d *ecs.TaskDefinition, host *ecs.ContainerInstance) []string {
 	var names []string
 	for _, needed := range d.RequiresAttributes {
 		if !slices.ContainsFunc(host.Attributes, func(a ecs.Attribute) bool { return a.Name == needed.Name }) {
-			names = append(names, needed.Name)
+			names = append(names, explained(needed.Name))
 		}
 	}
 	return names

@@ -97,56 +97,6 @@ func readDefinition(text []byte) (*ecs.RegisterTaskDefinitionRequest, []string, 
 	return &d.RegisterTaskDefinitionRequest, notes, nil
 }
 
-// adaptDefinition makes a task definition one that can be run and followed here and now, and says in words what it changed: logs come
-// to this terminal instead of a service, nobody assumes roles, and a task with a network interface of its own gets by without.
-func adaptDefinition(d *ecs.RegisterTaskDefinitionRequest) (notes []string) {
-	note := func(format string, args ...any) { notes = append(notes, fmt.Sprintf(format, args...)) }
-	d.RequiresCompatibilities, d.EphemeralStorage, d.PlacementConstraints = nil, nil, nil
-	var roles []string
-	for _, role := range []struct {
-		name string
-		arn  *string
-	}{{"taskRoleArn", &d.TaskRoleARN}, {"executionRoleArn", &d.ExecutionRoleARN}} {
-		if *role.arn != "" {
-			roles = append(roles, role.name)
-			*role.arn = ""
-		}
-	}
-	if len(roles) > 0 {
-		note("%s: roles are not assumed here", strings.Join(roles, ", "))
-	}
-	d.ContainerDefinitions = slices.Clone(d.ContainerDefinitions)
-	for i := range d.ContainerDefinitions {
-		c := &d.ContainerDefinitions[i]
-		if l := c.LogConfiguration; l != nil && l.LogDriver != "json-file" && l.LogDriver != "none" {
-			note("container %s: its output comes here instead of to the log driver %s", c.Name, l.LogDriver)
-			c.LogConfiguration = nil
-		}
-	}
-	if d.NetworkMode == ecs.NetworkAWSVPC {
-		note("%s", withoutInterface(d))
-	}
-	return notes
-}
-
-// withoutInterface gives a task that was to have a network interface of its own another network: a single container the bridge, with
-// its ports published under their own numbers; several, which expect each other on localhost, that of the host.
-func withoutInterface(d *ecs.RegisterTaskDefinitionRequest) string {
-	if len(d.ContainerDefinitions) > 1 {
-		d.NetworkMode = ecs.NetworkHost
-		return "network mode awsvpc: the containers share this host's network instead"
-	}
-	d.NetworkMode = ecs.NetworkBridge
-	c := &d.ContainerDefinitions[0]
-	c.PortMappings = slices.Clone(c.PortMappings)
-	for i := range c.PortMappings {
-		if p := &c.PortMappings[i]; p.HostPort == 0 && p.ContainerPortRange == "" {
-			p.HostPort = p.ContainerPort
-		}
-	}
-	return "network mode awsvpc: the container is on a bridge of this host instead"
-}
-
 // runOverrides are the changes of one run: variables for all containers or the named one, and a command for the named one, or the
 // only one.
 func runOverrides(d *ecs.RegisterTaskDefinitionRequest, f *runFlags, command []string) (*ecs.TaskOverride, error) {

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net"
@@ -12,10 +13,12 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/berthd/berth/agent/awsapi"
 	"github.com/berthd/berth/agent/config"
 	"github.com/berthd/berth/agent/daemon"
 	"github.com/berthd/berth/agent/hostapi"
 	"github.com/berthd/berth/agent/localcluster"
+	"github.com/berthd/berth/agent/wire/ecs"
 	"github.com/berthd/berth/ipam"
 	"github.com/berthd/berth/runtime/logs"
 )
@@ -41,6 +44,9 @@ type privateHost struct {
 	environ []string
 	log     *zap.Logger
 	options daemon.Options
+	// accessKey and secretKey are the agent's for its cluster; loan is what the cluster lends tasks, nil is nothing.
+	accessKey, secretKey string
+	loan                 localcluster.Loan
 
 	parts []*privatePart // in the order in which they were started
 	// failed has the errors of parts that ended by themselves.
@@ -53,8 +59,9 @@ type privatePart struct {
 	done   chan struct{}
 }
 
-// startPrivate starts a host of our own. It returns once the agent answers.
-func (a *app) startPrivate(ctx context.Context, level string) (h *privateHost, err error) {
+// startPrivate starts a host of our own. It returns once the agent answers. Its cluster has AWS credentials of this environment to lend
+// if something is signed with them: the answer says what, if there are none.
+func (a *app) startPrivate(ctx context.Context, level string, signed []string) (h *privateHost, err error) {
 	if os.Geteuid() != 0 {
 		return nil, errors.New("needs root: where no agent of a local cluster answers, a run brings its own")
 	}
@@ -62,11 +69,17 @@ func (a *app) startPrivate(ctx context.Context, level string) (h *privateHost, e
 	if environ == nil {
 		environ = config.Environ()
 	}
-	h = &privateHost{environ: environ, failed: make(chan error, 3)} // A place for each part: none waits to be heard.
+	h = &privateHost{
+		environ: environ, accessKey: "berth-run-" + rand.Text(), secretKey: rand.Text(),
+		failed: make(chan error, 3), // A place for each part: none waits to be heard.
+	}
 	if h.host, _, err = config.Load(config.Options{Environ: environ}); err != nil {
 		return nil, err
 	}
 	if h.log, err = newLogger(a.Err, level, h.host.Agent.LogFormat); err != nil {
+		return nil, err
+	}
+	if h.loan, err = loan(ctx, &h.host, signed, h.log); err != nil {
 		return nil, err
 	}
 	// The agent would wait for containerd, as it should; a person wants to know.
@@ -91,7 +104,9 @@ func (h *privateHost) start(ctx context.Context) error {
 			return fmt.Errorf("cannot tidy up after a run that was killed: %w", err)
 		}
 	}
-	cluster, err := localcluster.New(localcluster.Config{Region: h.host.Region, Log: h.log.Named("cluster")})
+	cluster, err := localcluster.New(localcluster.Config{
+		Region: h.host.Region, AccessKey: h.accessKey, SecretKey: h.secretKey, Loan: h.loan, Log: h.log.Named("cluster"),
+	})
 	if err != nil {
 		return err
 	}
@@ -142,7 +157,8 @@ func (h *privateHost) configure(endpoint string, try int) error {
 	if !ok {
 		return errNoMorePools
 	}
-	environ := slices.Concat(h.environ, own) // The last of a name counts.
+	// The last of a name counts. Nobody else on this host may pose as the agent.
+	environ := slices.Concat(h.environ, own, []string{"AWS_ACCESS_KEY_ID=" + h.accessKey, "AWS_SECRET_ACCESS_KEY=" + h.secretKey})
 	c, warnings, err := config.Load(config.Options{Environ: environ})
 	if err != nil {
 		return err
@@ -207,8 +223,9 @@ func (h *privateHost) purge(ctx context.Context) error {
 // target is the host as a run sees it.
 func (h *privateHost) target() *runTarget {
 	c := &h.options.Config
+	keys := awsapi.NewCredentials(awsapi.CredentialsConfig{AccessKeyID: h.accessKey, SecretAccessKey: h.secretKey})
 	return &runTarget{
-		client: hostapi.NewClient(c.Paths.Socket), api: newECSCaller(c.Endpoint, nil),
-		containerd: c.Containerd, failed: h.failed, close: h.close,
+		client: hostapi.NewClient(c.Paths.Socket), api: newECSCaller(c.Endpoint, awsapi.NewSigner(keys, c.Region, ecs.SigningName).SignRequest),
+		containerd: c.Containerd, failed: h.failed, close: h.close, lender: "credentials of your own",
 	}
 }

@@ -105,7 +105,7 @@ func (s *slot) environ(host *config.Config, endpoint string, try int) (settings 
 		"ECS_BACKEND_HOST=" + endpoint,
 		"ECS_EXTERNAL=false",
 		"AWS_DEFAULT_REGION=" + region,
-		// Nobody checks them, and the host's own have no business with a cluster on loopback.
+		// The host's own have no business with a cluster on loopback: the run makes up a pair.
 		"AWS_ACCESS_KEY_ID=berth-run", "AWS_SECRET_ACCESS_KEY=berth-run", "AWS_SESSION_TOKEN=",
 		"AWS_EC2_METADATA_DISABLED=true",
 		"ECS_DATADIR=" + s.data,

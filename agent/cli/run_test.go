@@ -79,11 +79,14 @@ func TestLoadDefinitionNamesTheFamily(t *testing.T) {
 // What is changed is said, and nothing else is.
 func TestAdaptDefinition(t *testing.T) {
 	awslogs := &ecs.LogConfiguration{LogDriver: "awslogs", Options: map[string]string{"awslogs-group": "g"}}
+	firelens := &ecs.LogConfiguration{LogDriver: "awsfirelens", SecretOptions: []ecs.Secret{{Name: "apikey", ValueFrom: "p"}}}
 	kept := &ecs.LogConfiguration{LogDriver: "json-file", Options: map[string]string{"max-size": "1m"}}
 	tests := []struct {
 		name     string
 		in, want ecs.RegisterTaskDefinitionRequest
 		notes    []string
+
+		credentials bool
 	}{
 		{
 			name: "nothing to change",
@@ -110,10 +113,37 @@ func TestAdaptDefinition(t *testing.T) {
 				}},
 			},
 			notes: []string{
+				"ephemeralStorage: there is as much as this host's disk has",
 				"taskRoleArn, executionRoleArn: roles are not assumed here",
 				"container a: its output comes here instead of to the log driver awslogs",
 				"network mode awsvpc: the container is on a bridge of this host instead",
 			},
+		},
+		{
+			name: "a log router, and what is read in the name of the execution role",
+			in: ecs.RegisterTaskDefinitionRequest{
+				TaskRoleARN: "t", ExecutionRoleARN: "e", PlacementConstraints: []ecs.TaskDefinitionPlacementConstraint{{Type: "memberOf"}},
+				ContainerDefinitions: []ecs.ContainerDefinition{
+					{Name: "a", LogConfiguration: firelens}, {Name: "b", FirelensConfiguration: &ecs.FirelensConfiguration{Type: "fluentbit"}},
+				},
+			},
+			want: ecs.RegisterTaskDefinitionRequest{ExecutionRoleARN: "e", ContainerDefinitions: []ecs.ContainerDefinition{
+				{Name: "a", LogConfiguration: firelens}, {Name: "b", FirelensConfiguration: &ecs.FirelensConfiguration{Type: "fluentbit"}},
+			}},
+			notes: []string{
+				"placementConstraints: this host is the only one there is",
+				"taskRoleArn: roles are not assumed here; executionRoleArn: credentials of your own stand in for the role",
+				"container a: its output goes to the log router",
+			},
+		},
+		{
+			name: "roles that there are none of", credentials: true,
+			in: ecs.RegisterTaskDefinitionRequest{ContainerDefinitions: []ecs.ContainerDefinition{{Name: "a", Secrets: []ecs.Secret{{}}}}},
+			want: ecs.RegisterTaskDefinitionRequest{
+				TaskRoleARN: runRole, ExecutionRoleARN: runRole,
+				ContainerDefinitions: []ecs.ContainerDefinition{{Name: "a", Secrets: []ecs.Secret{{}}}},
+			},
+			notes: []string{"taskRoleArn, executionRoleArn: credentials of your own stand in for the role"},
 		},
 		{
 			name:  "containers that expect each other on localhost",
@@ -124,7 +154,7 @@ func TestAdaptDefinition(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			notes := adaptDefinition(&tt.in)
+			notes := adaptDefinition(&tt.in, tt.credentials, "credentials of your own")
 			if diff := cmp.Diff(tt.want, tt.in); diff != "" {
 				t.Errorf("definition (-want +got):\n%s", diff)
 			}

@@ -38,6 +38,11 @@ type Config struct {
 	// Interfaces supplies the network interfaces of awsvpc tasks. Nil means that
 	// there are none, and such tasks fail with RESOURCE:ENI.
 	Interfaces InterfaceSource
+	// Loan lends tasks credentials for all their roles; nil makes up some that open
+	// nothing. It is called with the state locked and must not call the server. A
+	// server that is lent credentials needs AccessKey: whoever may pose as its agent
+	// gets them.
+	Loan Loan
 	// Log may be nil.
 	Log *zap.Logger
 }
@@ -64,6 +69,9 @@ type Timing struct {
 func (c Config) withDefaults() (Config, error) {
 	if (c.AccessKey == "") != (c.SecretKey == "") {
 		return c, errors.New("cannot use half of a key pair: AccessKey and SecretKey go together")
+	}
+	if c.Loan != nil && c.AccessKey == "" {
+		return c, errors.New("cannot lend credentials to anybody who asks: Loan needs AccessKey")
 	}
 	setDefault(&c.Listen, "127.0.0.1:0")
 	setDefault(&c.Region, "us-east-1")

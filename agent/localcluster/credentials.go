@@ -9,11 +9,16 @@ import (
 	"github.com/berthd/berth/agent/wire/acs"
 )
 
-// vault makes up role credentials and knows what it made up, so that calls
+// Loan gives credentials that somebody really has, in place of what the vault
+// makes up for roles, and when they expire.
+type Loan func() (acs.IAMRoleCredentials, time.Time, error)
+
+// vault makes up role credentials, or is lent them, and knows them, so that calls
 // signed with them are believed. It keeps everything in memory.
 type vault struct {
 	accessKey, secretKey string // The server's own pair; empty means that anything goes.
 	life                 time.Duration
+	loan                 Loan // nil is none
 
 	mu      sync.Mutex // Guards the two maps.
 	current map[string]*issued
@@ -23,6 +28,7 @@ type vault struct {
 type issued struct {
 	set     acs.IAMRoleCredentials
 	expires time.Time
+	lent    bool
 }
 
 func newVault(accessKey, secretKey string, life time.Duration) *vault {
@@ -36,17 +42,35 @@ func (v *vault) issue(id, roleARN string) *acs.IAMRoleCredentials {
 	defer v.mu.Unlock()
 	have := v.current[id]
 	if have == nil || time.Until(have.expires) < v.life/2 {
-		have = &issued{expires: time.Now().Add(v.life)}
-		have.set = acs.IAMRoleCredentials{
-			CredentialsID: id, RoleARN: roleARN, AccessKeyID: "ASIA" + rand.Text()[:16],
-			SecretAccessKey: rand.Text() + rand.Text()[:14], SessionToken: base64.StdEncoding.EncodeToString([]byte(rand.Text() + rand.Text())),
-			Expiration: have.expires.UTC().Format(time.RFC3339),
-		}
+		have = v.mint(have)
+		have.set.CredentialsID, have.set.RoleARN = id, roleARN
+		have.set.Expiration = have.expires.UTC().Format(time.RFC3339)
 		v.current[id] = have
 		v.secrets[have.set.AccessKeyID] = have
 	}
 	set := have.set
 	return &set
+}
+
+// mint gives credentials in place of what there is: lent ones if there are any to
+// be had. The caller holds the lock.
+func (v *vault) mint(have *issued) *issued {
+	end := time.Now().Add(v.life)
+	if v.loan != nil {
+		set, expires, err := v.loan()
+		switch {
+		case err != nil && have != nil:
+			return have // It may be good for a while yet.
+		case err == nil && (expires.IsZero() || expires.After(end)):
+			return &issued{set: set, expires: end, lent: true}
+		case err == nil:
+			return &issued{set: set, expires: expires, lent: true}
+		}
+	}
+	return &issued{expires: end, set: acs.IAMRoleCredentials{
+		AccessKeyID: "ASIA" + rand.Text()[:16], SecretAccessKey: rand.Text() + rand.Text()[:14],
+		SessionToken: base64.StdEncoding.EncodeToString([]byte(rand.Text() + rand.Text())),
+	}}
 }
 
 // retain forgets the credentials of all ids but these, and what has expired.

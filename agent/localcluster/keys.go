@@ -30,8 +30,12 @@ func (v *vault) owner(accessKey string) (KeyOwner, bool) {
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if have := v.secrets[accessKey]; have != nil {
+	switch have := v.secrets[accessKey]; {
+	case have == nil:
+		return KeyOwner{SecretAccessKey: secret, Role: "host"}, true
+	case have.lent: // It is somebody's own, and told to agents only.
+		return KeyOwner{}, false
+	default:
 		return KeyOwner{secret, have.set.SessionToken, have.set.RoleARN}, true
 	}
-	return KeyOwner{SecretAccessKey: secret, Role: "host"}, true
 }

@@ -2,6 +2,7 @@ package localcluster
 
 import (
 	"bytes"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -12,6 +13,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/berthd/berth/agent/wire/acs"
 	"github.com/berthd/berth/agent/wire/ecs"
 )
 
@@ -221,3 +223,42 @@ func FuzzAPI(f *testing.F) {
 
 // pass lets time go by on the clock of a synctest bubble.
 func pass(d time.Duration) { <-time.NewTimer(d).C }
+
+// TestLoan: what is lent is given to roles, counts as long as it lasts, and is
+// shown to nobody.
+func TestLoan(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v := newVault("", "", 6*time.Hour)
+		fails := false
+		v.loan = func() (acs.IAMRoleCredentials, time.Time, error) {
+			if fails {
+				return acs.IAMRoleCredentials{}, time.Time{}, errors.New("none")
+			}
+			return acs.IAMRoleCredentials{AccessKeyID: "mine", SecretAccessKey: "s", SessionToken: "t"}, time.Now().Add(time.Hour), nil
+		}
+		got := v.issue("id", "role")
+		want := acs.IAMRoleCredentials{
+			CredentialsID: "id", RoleARN: "role", AccessKeyID: "mine", SecretAccessKey: "s", SessionToken: "t",
+			Expiration: time.Now().Add(time.Hour).UTC().Format(time.RFC3339),
+		}
+		if *got != want {
+			t.Error("the credentials that were lent were not given")
+		}
+		if secret, ok := v.secret("mine"); !ok || secret != "s" {
+			t.Error("they do not count")
+		}
+		if owner, ok := v.owner("mine"); ok || owner != (KeyOwner{}) {
+			t.Error("they are shown")
+		}
+		fails = true
+		if again := v.issue("id", "role"); *again != want {
+			t.Error("they are taken back when they cannot be renewed")
+		}
+		if other := v.issue("other", "role"); other.AccessKeyID == "mine" || other.AccessKeyID == "" {
+			t.Error("nothing is made up where nothing is lent")
+		}
+	})
+	if _, err := New(Config{Loan: func() (acs.IAMRoleCredentials, time.Time, error) { return acs.IAMRoleCredentials{}, time.Time{}, nil }}); err == nil {
+		t.Error("a server lends credentials to anybody who asks")
+	}
+}

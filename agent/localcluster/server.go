@@ -48,6 +48,7 @@ func New(conf Config) (*Server, error) {
 		vault: newVault(conf.AccessKey, conf.SecretKey, conf.Timing.Credentials),
 	}
 	s.verifier = &verifier{region: conf.Region, signer: v4.NewSigner(), secret: s.vault.secret}
+	s.vault.loan = conf.Loan
 	env := &environment{
 		region: conf.Region, account: conf.AccountID, stoppedFor: conf.Timing.Stopped,
 		interfaces: conf.Interfaces, connected: s.hub.connected,
