@@ -162,14 +162,17 @@ func (f *firewall) write(c *nftables.Conn) error {
 	return c.Flush()
 }
 
-// present reports whether our table exists.
+// present reports whether our tables exist.
 func (f *firewall) present() (there bool, err error) {
 	err = f.transact(func(c *nftables.Conn) error {
-		tables, err := c.ListTablesOfFamily(f.table.Family)
+		tables, err := c.ListTables()
 		if err != nil {
 			return fmt.Errorf("cannot list nftables tables: %w", err)
 		}
-		there = slices.ContainsFunc(tables, func(t *nftables.Table) bool { return t.Name == f.table.Name })
+		has := func(want *nftables.Table) bool {
+			return slices.ContainsFunc(tables, func(t *nftables.Table) bool { return t.Name == want.Name && t.Family == want.Family })
+		}
+		there = has(f.table) && (has(f.ports) || !f.guarded)
 		return nil
 	})
 	return there, err

@@ -1,9 +1,13 @@
 package network
 
 import (
+	"errors"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // Ports that are not published stay closed to other hosts that know the way to the pool, and the host's loopback is
@@ -87,6 +91,52 @@ func TestSourceAddressesAreChecked(t *testing.T) {
 	command(t, l.host, "nft", "flush", "chain", "bridge", "berth", "prerouting")
 	if got, err := ask(t.Context(), inThief, "udp", at(gw4, 81), at(victim.IPv4, 0)); err != nil {
 		t.Errorf("without the guard: %q, %v; the test proves nothing", got, err)
+	}
+}
+
+// A process of the host that forges the address of an awsvpc task does not even reach the agent: it could see the answers
+// and go on by hand. (One of the bridge's pool is translated on its way.)
+func TestForgedOnTheHost(t *testing.T) {
+	l := newLab(t, func(c *Config) { c.TMDS = netip.MustParseAddrPort("127.0.0.1:51679") })
+	l.ensure(t)
+	task := netip.MustParseAddr("169.254.172.9")
+	command(t, l.host, "ip", "route", "add", l.net.cfg.LinkLocal.IPv4.String(), "dev", "berth0")
+	serve(t, l.host, "agent", 51679)
+	// begun tells whether a connection from the task's address got as far as half of a handshake.
+	begun := func() bool {
+		t.Helper()
+		table := ""
+		err := within(l.host, func() error {
+			fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+			if err != nil {
+				return err
+			}
+			defer func() { _ = unix.Close(fd) }()
+			if err := unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_TRANSPARENT, 1); err != nil {
+				return err
+			}
+			if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: task.As4()}); err != nil {
+				return err
+			}
+			if err := unix.Connect(fd, &unix.SockaddrInet4{Addr: loop4.As4(), Port: 51679}); !errors.Is(err, unix.EINPROGRESS) {
+				return err
+			}
+			text, err := os.ReadFile("/proc/thread-self/net/tcp6") // The server listens for both families.
+			table = string(text)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		const synReceived = " 03 "
+		return strings.Contains(table, synReceived)
+	}
+	if begun() {
+		t.Error("the agent has begun to talk to who forges an address")
+	}
+	command(t, l.host, "nft", "flush", "chain", "inet", "berth", "input")
+	if !begun() {
+		t.Error("without the guard no connection began; the test proves nothing")
 	}
 }
 

@@ -28,6 +28,14 @@ func TestMendAfterFlush(t *testing.T) {
 	if got, err := ask(t.Context(), l.client, "tcp", at(host4, 8080)); err != nil || !strings.HasPrefix(got, "web from") {
 		t.Errorf("the published port answers %q, %v", got, err)
 	}
+	// The guard of source addresses alone is missed, too.
+	command(t, l.host, "nft", "delete", "table", "bridge", "berth")
+	if mended, err := l.net.Mend(t.Context(), plan); !mended || err != nil {
+		t.Fatalf("mended %v, %v", mended, err)
+	}
+	if got, err := ask(t.Context(), l.client, "tcp", at(host4, 8080)); err != nil || !strings.HasPrefix(got, "web from") {
+		t.Errorf("the published port answers %q, %v", got, err)
+	}
 	// The next container can be attached.
 	l.attached(t, "next", ipam.Publish{Protocol: ipam.TCP, HostPort: 8081, ContainerPort: 80})
 }
