@@ -5,6 +5,7 @@ import (
 	"io"
 	"runtime"
 	"runtime/debug"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -18,7 +19,11 @@ type Build struct {
 	Platform string `json:"platform"`
 }
 
-// ThisBuild reads what the Go tool stamped into the binary.
+// stamped is the version and revision that packages are built with: -ldflags "-X github.com/berthd/berth/agent/cli.stamped=1.2.3@REVISION".
+// The linker sets it and nothing else does. A package must not depend on the tags of whoever builds it.
+var stamped string //nolint:gochecknoglobals // the linker knows no other way
+
+// ThisBuild reads what was stamped into the binary, by the packages or else by the Go tool.
 func ThisBuild() Build {
 	b := Build{Version: "(devel)", Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
 	info, ok := debug.ReadBuildInfo()
@@ -27,6 +32,10 @@ func ThisBuild() Build {
 	}
 	if info.Main.Version != "" {
 		b.Version = info.Main.Version
+	}
+	if stamped != "" {
+		b.Version, b.Revision, _ = strings.Cut(stamped, "@")
+		return b
 	}
 	for _, s := range info.Settings {
 		switch s.Key {
