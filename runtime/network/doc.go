@@ -34,7 +34,7 @@
 //	       berth0-eni (bridge, 169.254.172.1, isolated ports) ── bth… ═══ ecs-eth0 (169.254.172.x)
 //
 // The second interface leads to the agent and to Config.LocalRoutes, and the host drops all else that comes by it: it is
-// no way past the VPC's security groups, to neighbours or to instance metadata. The ENI carries the name that it had on
+// no way past the VPC's security groups, to neighbours, to instance metadata or to what the host itself serves. The ENI carries the name that it had on
 // the host as its alias, so that an agent that was killed at any moment gives it back all the same, under that name,
 // down. A branch interface is a VLAN of its trunk, made in the namespace and removed with it. The link that the host's
 // default routes lead through is never taken.

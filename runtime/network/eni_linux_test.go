@@ -84,6 +84,22 @@ func TestENI(t *testing.T) {
 	unanswered(t, "the world by way of the host", inOne, "tcp", at(client4, 80))
 	unanswered(t, "the world to the second interface", l.client, "tcp", at(first.IPv4, 80))
 
+	// Nor what the host itself serves on all of its addresses, such as ssh: neither at the gateway, which is next to
+	// the task, nor where the task leads a route of its own.
+	serve(t, l.host, "ssh", 22)
+	command(t, inOne, "ip", "route", "add", host4.String(), "via", gateway.String(), "dev", sideLink, "src", first.IPv4.String())
+	for _, to := range []netip.Addr{gateway, host4, metadataAddress()} {
+		unanswered(t, "the host at "+to.String(), inOne, "tcp", at(to, 22))
+	}
+	unanswered(t, "the agent's own port", inOne, "tcp", at(gateway, 51679))
+	if got, err := ask(t.Context(), l.host, "tcp", at(first.IPv4, 80)); err != nil {
+		t.Errorf("the host to the task: %q, %v", got, err)
+	}
+	command(t, l.host, "nft", "flush", "chain", "inet", "berth", "input")
+	if got, err := ask(t.Context(), inOne, "tcp", at(gateway, 22)); err != nil {
+		t.Errorf("without the guard: %q, %v; the test proves nothing", got, err)
+	}
+
 	if mtu := strings.Contains(command(t, inOne, "ip", "link", "show", "eth0"), "mtu 9001"); !mtu {
 		t.Error("the MTU of the interface was not kept")
 	}
@@ -129,6 +145,27 @@ blackhole 169.254.169.254
 	ok(t, l.net.Attach(t.Context(), other))
 	if got := command(t, l.inside(t, "two"), "ip", "route"); strings.Contains(got, "blackhole") {
 		t.Errorf("instance metadata is closed to a task that may reach it:\n%s", got)
+	}
+}
+
+// What the host serves can be opened to tasks, at the gateway and at an address of its own.
+func TestENILocalRoutes(t *testing.T) {
+	l := newLab(t, func(c *Config) {
+		c.LocalRoutes = []netip.Prefix{netip.MustParsePrefix("169.254.172.1/32"), netip.PrefixFrom(host4, 32), netip.PrefixFrom(client4, 32)}
+	})
+	l.ensure(t)
+	v := newVPC(t, l)
+	v.attached(t, "one", v.eni(t, "ens6", 6))
+	inside := l.inside(t, "one")
+	serve(t, l.host, "statsd", 8125)
+	serve(t, l.client, "world", 80)
+	gateway, _ := l.net.cfg.LinkLocal.Gateway()
+	for to, want := range map[netip.AddrPort]string{
+		at(gateway, 8125): "statsd from 169.254.172.6", at(host4, 8125): "statsd from 169.254.172.6", at(client4, 80): "world from " + host4.String(),
+	} {
+		if got, err := ask(t.Context(), inside, "tcp", to); err != nil || got != want {
+			t.Errorf("%v: %q, %v; want %q", to, got, err, want)
+		}
 	}
 }
 

@@ -46,7 +46,8 @@ type Config struct {
 	// LinkLocal is the pool of the second interfaces of endpoints with an ENI; [ipam.DefaultLinkLocal] by default. It
 	// has no IPv6.
 	LinkLocal ipam.Pool
-	// LocalRoutes are IPv4 destinations that endpoints with an ENI reach through the host instead of their VPC.
+	// LocalRoutes are IPv4 destinations that endpoints with an ENI reach through the host instead of their VPC. The gateway
+	// of LinkLocal among them opens what the host itself serves on every address.
 	LocalRoutes []netip.Prefix
 	// BlockTaskIMDS closes the instance metadata to all endpoints with an ENI, whatever they are allowed.
 	BlockTaskIMDS bool

@@ -113,7 +113,7 @@ func (b batch) filter(t *nftables.Table) {
 	}
 	b.rule(in, notIifname(b.cfg.Bridge), notIifname(b.cfg.sideBridge()), notIifname("lo"), daddr(metadataAddress()), drop())
 	b.rule(forward, notIifname(b.cfg.Bridge), oifname(b.cfg.Bridge), newFlow(), untranslated(), drop())
-	b.guardSide(forward)
+	b.guardSide(in, forward)
 	b.guardOutput(t)
 	if b.cfg.BlockIMDS {
 		imds4, imds6 := imds()
@@ -123,12 +123,15 @@ func (b batch) filter(t *nftables.Table) {
 }
 
 // guardSide keeps the second interfaces of endpoints with an ENI for what they are there for: the host is no second way
-// into the world, past the VPC and its security groups, nor a way from one of them to another.
-func (b batch) guardSide(forward *nftables.Chain) {
+// into the world, past the VPC and its security groups, nor a way from one of them to another, nor does it offer its own
+// services there. What was translated on its way in is for the agent.
+func (b batch) guardSide(in, forward *nftables.Chain) {
 	side := b.cfg.sideBridge()
 	for _, p := range b.cfg.LocalRoutes {
+		b.rule(in, iifname(side), daddrIn(p), accept())
 		b.rule(forward, iifname(side), notOifname(side), daddrIn(p), accept())
 	}
+	b.rule(in, iifname(side), newFlow(), untranslated(), drop())
 	b.rule(forward, iifname(side), drop())
 	b.rule(forward, oifname(side), newFlow(), drop())
 }

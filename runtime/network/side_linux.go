@@ -114,7 +114,7 @@ func (n *Network) configureSide(e ipam.Endpoint, ns netns.NsHandle, inside *netl
 	// The source is named: the address has link scope, so that it is chosen for nothing but these routes.
 	routes := []netlink.Route{{Dst: ipNet(netip.PrefixFrom(gateway, 32)), Scope: netlink.SCOPE_LINK}}
 	for _, dst := range append([]netip.Prefix{netip.PrefixFrom(metadataAddress(), 32)}, n.cfg.LocalRoutes...) {
-		if dst.Addr().Is4() {
+		if dst.Addr().Is4() && dst.Masked() != netip.PrefixFrom(gateway, 32) {
 			routes = append(routes, netlink.Route{Dst: ipNet(dst), Gw: gateway.AsSlice()})
 		}
 	}
