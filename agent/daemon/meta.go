@@ -44,7 +44,7 @@ func newMeta(a *agent) *meta {
 	m := &meta{agent: a, index: taskmeta.NewIndex()}
 	if c := &a.options.Config; c.Metadata.ContainerFile {
 		m.files = taskmeta.NewFiles(taskmeta.FilesConfig{
-			Dir: filepath.Join(c.Paths.Data, "metadata"), Host: m.host, Addresses: m.addresses, Log: a.log.Named("metadata"),
+			Dir: m.dir(), Host: m.host, Addresses: m.addresses, Log: a.log.Named("metadata"),
 		})
 	}
 	return m
@@ -112,7 +112,17 @@ func (m *meta) prepare(layout cgroup.Layout, memoryMiB int64) {
 		config.Stats = a.observer.sampler
 	}
 	m.server = taskmeta.New(config)
+	tasks := map[string]bool{}
+	for _, t := range a.engine.Tasks() {
+		tasks[t.ID()] = true
+	}
+	if err := taskmeta.SweepFiles(m.dir(), func(id string) bool { return tasks[id] }); err != nil {
+		a.log.Warn("files of tasks that are gone stay", zap.Error(err))
+	}
 }
+
+// dir holds the metadata files.
+func (m *meta) dir() string { return filepath.Join(m.agent.options.Config.Paths.Data, "metadata") }
 
 // peers knows callers from the host's own network namespace.
 func peers(layout cgroup.Layout, tasks *cgroups.Manager) *taskmeta.HostPeers {

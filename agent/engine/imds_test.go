@@ -17,8 +17,8 @@ func TestAllowIMDS(t *testing.T) {
 		d.Containers[1].Spec.Labels = map[string]string{task.LabelAllowIMDS: "no"}
 		return d
 	}
-	for network, want := range map[task.NetworkMode]bool{task.NetworkHost: true, task.NetworkBridge: false, task.NetworkNone: false} {
-		if got := e.cgroup(labelled(network)).AllowIMDS; got != want {
+	for _, network := range []task.NetworkMode{task.NetworkHost, task.NetworkBridge, task.NetworkNone, task.NetworkAWSVPC} {
+		if got := e.cgroup(labelled(network)).AllowIMDS; got != (network == task.NetworkHost) {
 			t.Errorf("%s: the task's cgroup is allowed: %t", network, got)
 		}
 	}

@@ -2,6 +2,7 @@ package taskmeta
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/http"
 	"net/netip"
@@ -16,6 +17,9 @@ type Peers interface {
 	// Socket looks the caller's socket up: client is its end, server ours.
 	Socket(client, server netip.AddrPort) (Socket, error)
 }
+
+// errNoSocket is the error of Peers for a connection that has no end on this host.
+var errNoSocket = errors.New("the kernel knows no such connection")
 
 // Socket is a caller's end of a connection.
 type Socket interface {
@@ -84,6 +88,9 @@ func (c *caller) belongs(s *Server, t *Task) (bool, error) {
 		return who.definition().ARN == t.definition().ARN, nil
 	}
 	socket, err := c.find()
+	if errors.Is(err, errNoSocket) {
+		return false, nil // It has hung up, or its address was forged.
+	}
 	if err != nil || socket == nil {
 		return false, err
 	}

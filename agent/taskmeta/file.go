@@ -99,6 +99,24 @@ func (f *Files) Remove(d *task.Definition) error {
 	return nil
 }
 
+// SweepFiles deletes below dir the files of tasks that are not known: those whose
+// clean-up came while no files were wanted. No directory is no error.
+func SweepFiles(dir string, known func(taskID string) bool) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("cannot look for container metadata files: %w", err)
+	}
+	for _, e := range entries {
+		if known(e.Name()) {
+			continue
+		}
+		if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+			return fmt.Errorf("cannot remove container metadata files: %w", err)
+		}
+	}
+	return nil
+}
+
 // Changed tells of a task. It does not block.
 func (f *Files) Changed(t *Task) {
 	f.mu.Lock()

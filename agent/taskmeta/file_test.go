@@ -50,6 +50,20 @@ func TestFiles(t *testing.T) {
 			t.Errorf("left behind: %q, %v", left, err)
 		}
 
+		for _, known := range []bool{true, false} {
+			if err := SweepFiles(f.cfg.Dir, func(id string) bool { return known && id == d.ID }); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := os.Stat(filepath.Join(dirs[0], FileName)); (err == nil) != known {
+				t.Errorf("swept with the task known %t: %v", known, err)
+			}
+		}
+		if err := SweepFiles(filepath.Join(f.cfg.Dir, "none"), nil); err != nil {
+			t.Error(err)
+		}
+		if _, err := f.Prepare(ctx, d, "wait"); err != nil {
+			t.Fatal(err)
+		}
 		if err := f.Remove(d); err != nil {
 			t.Fatal(err)
 		}

@@ -15,8 +15,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-var errNoSocket = errors.New("the kernel knows no such connection")
-
 // HostPeers asks the kernel about callers from the host's network namespace,
 // which must be that of this process.
 //
