@@ -9,7 +9,8 @@
 // The agent makes a directory per container with the FIFOs and a config.json
 // (Client.Open) and asks the log process to adopt it. The directory is the
 // truth: a log process that starts adopts every directory it finds, whoever
-// was killed in between. The agent may come and go as it likes.
+// was killed in between. The agent may come and go as it likes. The directory of
+// a container with a remote driver is made again when a reboot has taken it.
 //
 // # Log services that are down
 //
@@ -48,7 +49,8 @@
 //   - Both killed, and the container exits before either is back: what is in
 //     the pipe (at most 1 MiB per stream) goes with it.
 //   - Host crash: what the kernel had not yet written to disk. After a reboot
-//     the lines that waited can be read, and are not delivered.
+//     the lines that waited can be read, and are delivered, but those of drivers
+//     with secret options, which went with the reboot.
 //   - Disk full: the log process tries again until there is room; meanwhile
 //     the pipe fills and the writer waits (mode=blocking) or lines are dropped
 //     and counted (mode=non-blocking).

@@ -205,6 +205,7 @@ func (s *server) waitForEnd(ctx context.Context) bool {
 // opened is logged and left; its agent will ask again. It answers with those
 // whose end was asked for.
 func (s *server) adopt() (closing []string) {
+	s.revive()
 	entries, err := os.ReadDir(s.cfg.Dir)
 	if err != nil {
 		s.cfg.Log.Error("cannot look for containers", zap.Error(err))

@@ -35,6 +35,7 @@ type shipper struct {
 	c       Container // without the values of secrets
 	factory Factory
 	q       *queue
+	dir     string // the container's, with the pipes
 	memory  string // see DriverConfig
 	log     *zap.Logger
 	cancel  context.CancelCauseFunc
@@ -60,7 +61,7 @@ type shipper struct {
 // waits for supply.
 func newShipper(ctx context.Context, c Container, cfg workerConfig, q *queue) *shipper {
 	s := &shipper{
-		c: c, factory: cfg.factory, q: q, log: q.log, done: make(chan struct{}), secrets: make(chan Container, 1),
+		c: c, factory: cfg.factory, q: q, dir: cfg.dir, log: q.log, done: make(chan struct{}), secrets: make(chan Container, 1),
 	}
 	s.trouble = trouble{log: q.log, what: "cannot deliver log; lines wait on disk"}
 	s.rejected = tally{log: q.log, what: "lines rejected by the log service"}
@@ -99,6 +100,7 @@ func (s *shipper) run(ctx context.Context, c Container) {
 			s.log.Warn("cannot end log", zap.Error(err))
 		}
 	}()
+	s.remember()
 	for !c.complete() {
 		s.log.Warn("secret log options are not known since the log process was started anew; lines wait on disk for the agent to bring them",
 			zap.Strings("options", c.SecretNames))

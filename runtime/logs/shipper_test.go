@@ -181,6 +181,56 @@ func TestLinesWaitForTheService(t *testing.T) {
 	}
 }
 
+// After a restart of the host nothing is left of the directory in memory. Lines
+// that waited are delivered all the same, and can be read, and what is on the disk
+// holds no secret; without the secrets that a driver needs lines wait on. The
+// container may be started again, and is removed as ever.
+func TestLinesWaitForTheHost(t *testing.T) {
+	p := newPlace(t, "")
+	p.far.breakWith(errDown)
+	stop := p.run()
+	client := p.client()
+	const secret = "correct horse battery staple"
+	want := p.say(client, Container{ID: "c1", Driver: "far", Options: map[string]string{"mode": "non-blocking"}}, false, 1, 500)
+	eventually(t, "the lines to be in the queue", func() bool { st, _ := p.status(client); return st.Lines == 500 })
+	p.say(client, Container{ID: "c2", Driver: "far", Secrets: container.SecretOptions{"far-token": secret}}, true, 1, 1)
+	// One whose lines have all been delivered, or go nowhere, has nothing to wait for.
+	p.say(client, Container{ID: "c3"}, true, 1, 1)
+	for range 2 {
+		stop()
+		if err := errors.Join(client.Detach(), os.RemoveAll(filepath.Join(p.root, "run"))); err != nil {
+			t.Fatal(err)
+		}
+		if data, err := os.ReadFile(filepath.Join(p.root, "data/c2", configName)); err != nil || strings.Contains(string(data), secret) {
+			t.Errorf("%v, or the secret is on the disk: %s", err, data)
+		}
+		stop = p.run()
+	}
+	read := ReadRequest{ID: "c1", Dir: filepath.Join(p.root, "run"), DataDir: filepath.Join(p.root, "data"), Follow: true}
+	var lines []string
+	if err := Read(t.Context(), read, func(l Line) error { lines = append(lines, l.Log); return nil }); err != nil || !slices.Equal(lines, want) {
+		t.Errorf("%v: %d lines read", err, len(lines))
+	}
+	// The container goes on while its lines wait.
+	want = append(want, p.say(client, Container{ID: "c1", Driver: "far"}, true, 501, 510)...)
+	p.far.breakWith(nil)
+	eventually(t, "everything to be delivered", func() bool { st, _ := p.status(client); return st.ID == "c2" })
+	if got := p.far.got(); !slices.Equal(got, want) {
+		t.Errorf("%d lines were delivered, of %d", len(got), len(want))
+	}
+	if st, _ := p.status(client); st.Queued == 0 || st.Open {
+		t.Errorf("without its secret: %+v", st)
+	}
+	for _, id := range []string{"c1", "c2", "c3"} {
+		if err := client.Remove(t.Context(), id); err != nil {
+			t.Error(err)
+		}
+	}
+	if left, err := filepath.Glob(filepath.Join(p.root, "*", "*")); err != nil || len(left) > 0 {
+		t.Errorf("left: %q %v", left, err)
+	}
+}
+
 // At the limit of the disk a writer waits, or lines are dropped and counted.
 func TestAQueueAtItsLimit(t *testing.T) {
 	const total = 30_000 // 5 MB in the queue, and more than a pipe holds
