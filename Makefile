@@ -6,13 +6,19 @@ SHELL := /bin/bash
 # Pinned, and never the newest: tools change under nobody's feet.
 GOLANGCI_LINT := v2.15.0
 CONTAINERD2   := v2.4.2
+NFPM_VERSION  := v2.41.0
 TOOLS ?= $(HOME)/.cache/berth/tools
 LINT  := $(TOOLS)/golangci-lint-$(GOLANGCI_LINT)/golangci-lint
 CTRD2 := $(TOOLS)/containerd-$(CONTAINERD2)
+NFPM  := $(TOOLS)/nfpm-$(NFPM_VERSION)/nfpm
+# What the machines of the tests boot from.
+MACHINE := $(TOOLS)/machine-bookworm
 
 # What the tests need of Debian. gcc is for the race detector: the agent itself is built without cgo. systemd is for
-# systemd-analyze, which looks at our units; it need not run.
-DEBS := containerd runc nftables iproute2 awscli busybox-static curl jq systemd gcc libc6-dev ca-certificates git
+# systemd-analyze, which looks at our units; it need not run. systemd-container and mmdebstrap are for machines to install packages on,
+# lintian and rpm to check the packages.
+DEBS := containerd runc nftables iproute2 awscli busybox-static curl jq systemd gcc libc6-dev ca-certificates git \
+	systemd-container mmdebstrap lintian rpm
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 # The Go tool stamps the version from git's tags, where there is a git that answers.
@@ -47,7 +53,7 @@ deps: ## install the Debian packages that tests and demo need, when they are mis
 	fi
 
 .PHONY: tools
-tools: $(LINT) $(CTRD2)/.done ## build the pinned linter and a containerd 2 for tests, once
+tools: $(LINT) $(CTRD2)/.done $(NFPM) ## build the pinned linter, packager and a containerd 2 for tests, once
 
 $(LINT):
 	GOFLAGS= GOBIN=$(@D) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT)
@@ -59,6 +65,16 @@ $(CTRD2)/.done:
 		github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2@$(CONTAINERD2)
 	touch $@
 
+$(NFPM):
+	GOFLAGS= CGO_ENABLED=0 GOBIN=$(@D) go install github.com/goreleaser/nfpm/v2/cmd/nfpm@$(NFPM_VERSION)
+
+$(MACHINE)/.done: packaging/machine/tree.sh | deps
+	$(SUDO) packaging/machine/tree.sh $(@D)
+
+.PHONY: packages
+packages: deps $(NFPM) ## build dist/*.deb and dist/*.rpm, the same bytes whenever and wherever they are built
+	packaging/build.sh --nfpm $(NFPM) --out dist
+
 .PHONY: demo
 demo: deps build ## join a cluster and run a task definition, from start to last trace
 	CGO_ENABLED=0 go build -trimpath -o bin/pushimage ./agent/e2e/pushimage
@@ -66,8 +82,9 @@ demo: deps build ## join a cluster and run a task definition, from start to last
 
 .PHONY: test
 # One package at a time: several start containerds of their own, and two at once would time each other out.
-test: deps $(CTRD2)/.done ## run all tests; as root none is skipped
-	BERTH_TEST_CONTAINERD2=$(CTRD2)/containerd go test -race -shuffle=on -p 1 -timeout 25m $(TESTFLAGS) ./...
+test: deps $(CTRD2)/.done $(NFPM) $(MACHINE)/.done ## run all tests; as root none is skipped
+	BERTH_TEST_CONTAINERD2=$(CTRD2)/containerd BERTH_TEST_NFPM=$(NFPM) BERTH_TEST_MACHINE=$(MACHINE) \
+		go test -race -shuffle=on -p 1 -timeout 25m $(TESTFLAGS) ./...
 
 .PHONY: check
 check: $(LINT) ## formatting, linters, the layout, links between pages, tidiness of go.mod

@@ -44,6 +44,8 @@
 //	agent/systemd                A  notify and watchdog
 //	agent/task                   W  a task, its containers, facts and work: the pure machine
 //	agent/taskmeta               A  what containers ask at 169.254.170.2: metadata, credentials, statistics
+//	agent/update                 A  other versions of this program: fetched, verified, switched to, and back
+//	agent/update/sign            T  signs releases, for the release tool and tests
 //	agent/wire/acs               W  messages of the agent communication service
 //	agent/wire/ecs               W  messages of the ECS API
 //	agent/wire/envelope          W  the frame around messages of ACS and TCS
@@ -55,7 +57,10 @@
 //	metrics/netns                A  interface counters of a network namespace
 //	metrics/prom                 A  OpenMetrics
 //	metrics/sampler              C  one loop, held-open files, jittered
-//	packaging                    T  the units, and the test that they agree with the code
+//	packaging                    T  the packages: units, scripts, and the tests that they agree with the code
+//	packaging/machine            T  Debian machines with systemd, for tests
+//	packaging/pages              T  man pages and completions, from the command line itself
+//	packaging/release            T  makes signing keys, signs a directory of releases
 //	runtime/cgroups              A  the tasks' own cgroups, as ECS names them
 //	runtime/container            W  Spec, Status, Exit, Event, error kinds, Runtime: the contract
 //	runtime/ctrd                 A  containerd: images, start, stop, exec, events, leftovers

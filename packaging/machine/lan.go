@@ -1,0 +1,84 @@
+package machine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// Gateway is the address of the test on the network of its machines.
+const Gateway = "10.213.0.1"
+
+// tidying is how long removing something may take at the end of a test.
+const tidying = time.Minute
+
+var (
+	errSlow = errors.New("it takes too long")
+	// lans counts the networks of this process, for names that differ.
+	lans atomic.Int32 //nolint:gochecknoglobals // names in the kernel are the process's too
+)
+
+// LAN is a network namespace with a bridge that machines are plugged into. Its methods may be called from many goroutines.
+type LAN struct {
+	name     string
+	tree     string
+	machines atomic.Int32
+}
+
+// New makes a network for the machines of a test. It skips the test, and says what is missing, where machines cannot be run; tree is
+// the directory that tree.sh made.
+func New(tb testing.TB, tree string) *LAN {
+	tb.Helper()
+	if os.Geteuid() != 0 {
+		tb.Skip("needs root: machines are made of namespaces, mounts and cgroups")
+	}
+	for _, program := range []string{"systemd-nspawn", "ip", "nsenter"} {
+		if _, err := exec.LookPath(program); err != nil {
+			tb.Skipf("needs %s: %v (make deps installs it)", program, err)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(tree, ".done")); tree == "" || err != nil {
+		tb.Skip("needs a tree for machines in BERTH_TEST_MACHINE (make test makes it)")
+	}
+	l := &LAN{name: fmt.Sprintf("berth-lan-%d-%d", os.Getpid(), lans.Add(1)), tree: tree}
+	run(tb, "ip", "netns", "add", l.name)
+	tb.Cleanup(func() { tidy(tb, "ip", "netns", "del", l.name) })
+	for _, args := range [][]string{
+		{"link", "set", "lo", "up"},
+		{"link", "add", "lan0", "type", "bridge"},
+		{"addr", "add", Gateway + "/24", "dev", "lan0"},
+		{"link", "set", "lan0", "up"},
+	} {
+		run(tb, "ip", append([]string{"-n", l.name}, args...)...)
+	}
+	return l
+}
+
+// Command prepares a program that runs outside the machines, on their network. It is the host's, with the host's files.
+func (l *LAN) Command(ctx context.Context, program string, args ...string) *exec.Cmd {
+	return exec.CommandContext(ctx, "nsenter", append([]string{"--net=/run/netns/" + l.name, "--", program}, args...)...)
+}
+
+// run runs a program of the host that has to succeed.
+func run(tb testing.TB, program string, args ...string) {
+	tb.Helper()
+	if out, err := exec.CommandContext(tb.Context(), program, args...).CombinedOutput(); err != nil {
+		tb.Fatalf("%s %v: %v: %s", program, args, err, out)
+	}
+}
+
+// tidy runs a program at the end of a test, when the test's own context is over.
+func tidy(tb testing.TB, program string, args ...string) {
+	tb.Helper()
+	ctx, cancel := context.WithTimeoutCause(context.Background(), tidying, errSlow)
+	defer cancel()
+	if out, err := exec.CommandContext(ctx, program, args...).CombinedOutput(); err != nil {
+		tb.Errorf("%s %v: %v: %s", program, args, err, out)
+	}
+}
