@@ -71,6 +71,7 @@
 //	runtime/logs/forwardtest     T  the far end of Fluentd's forward protocol
 //	runtime/logs/awslogs         A  the log driver for CloudWatch Logs
 //	runtime/network              A  makes a Plan true: namespaces, bridge, veth, nftables
+//	runtime/network/faults       A  makes the network of a task bad on purpose: ports, latency, loss
 //	runtime/runtimetest          T  conformance suite for any Runtime
 //	runtime/volume               W  Volume, EFS, EBS, Place: what volumes are
 //	runtime/volumes              A  volumes of tasks: directories, shared ones, EFS, EBS

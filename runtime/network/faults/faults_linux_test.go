@@ -1,0 +1,449 @@
+package faults
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/nftables"
+	"github.com/vishvananda/netlink"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// TestBlackhole: each direction, protocol and family; a neighbouring port and a spared end are not touched.
+func TestBlackhole(t *testing.T) {
+	for _, direction := range []string{Ingress, Egress} {
+		for _, protocol := range []string{"tcp", "udp"} {
+			t.Run(direction+" "+protocol, func(t *testing.T) {
+				l := newLab(t)
+				from, to, targets := l.here, l.far, []netip.Addr{far4, far6}
+				spared, other := prefixes("10.9.0.3/32", "fd09::3/128"), []netip.Addr{far4b, far6b}
+				if direction == Ingress {
+					from, to, targets = l.far, l.here, []netip.Addr{here4, here6}
+					spared, other = prefixes("10.9.0.1/32"), nil
+				}
+				for _, a := range append(targets, other...) {
+					echo(t, to, a, 7)
+					echo(t, to, a, 8)
+				}
+				f := Fault{Kind: BlackholePort, Port: 7, Protocol: protocol, Direction: direction}
+				for _, a := range targets {
+					answered(t, true, from, protocol, port(a, 7))
+				}
+				l.running(t, f, false)
+				l.start(t, f)
+				l.start(t, f) // Again: the same.
+				for _, a := range targets {
+					answered(t, false, from, protocol, port(a, 7))
+					answered(t, true, from, protocol, port(a, 8))
+				}
+				elsewhere := f
+				elsewhere.Port = 8
+				l.running(t, elsewhere, false)
+				l.stop(t, elsewhere)
+				l.running(t, f, true)
+				l.stop(t, f)
+				l.stop(t, f)
+				l.untouched(t)
+				for _, a := range targets {
+					answered(t, true, from, protocol, port(a, 7))
+				}
+
+				f.SourcesToFilter = spared
+				l.start(t, f)
+				if direction == Egress {
+					answered(t, false, from, protocol, port(far4, 7))
+					answered(t, true, from, protocol, port(far4b, 7))
+					answered(t, false, from, protocol, port(far6, 7))
+					answered(t, true, from, protocol, port(far6b, 7))
+				} else {
+					answered(t, true, from, protocol, port(here4, 7)) // From far4.
+					answered(t, false, from, protocol, port(here6, 7))
+				}
+				second := Fault{Kind: BlackholePort, Port: 8, Protocol: protocol, Direction: direction, SourcesToFilter: prefixes("::/0")}
+				l.start(t, second)
+				l.stop(t, f)
+				l.running(t, second, true)
+				l.stop(t, second)
+				l.untouched(t)
+			})
+		}
+	}
+}
+
+// TestBlackholeSparesOwnAddress: for what comes in, SourcesToFilter may name the address that it goes to as well.
+func TestBlackholeSparesOwnAddress(t *testing.T) {
+	l := newLab(t)
+	echo(t, l.here, here4, 7)
+	echo(t, l.here, here4b, 7)
+	l.start(t, Fault{Kind: BlackholePort, Port: 7, Protocol: "tcp", Direction: Ingress, SourcesToFilter: prefixes("10.9.0.4/32")})
+	answered(t, false, l.far, "tcp", port(here4, 7))
+	answered(t, true, l.far, "tcp", port(here4b, 7))
+}
+
+// TestMetadataStays: the endpoint by which a fault is ended is never swallowed.
+func TestMetadataStays(t *testing.T) {
+	l := newLab(t)
+	l.faults = New(Config{NetNS: l.path, Metadata: []netip.AddrPort{port(far4, 80), port(here4, 51679)}})
+	for _, a := range []netip.Addr{far4, far4b} {
+		echo(t, l.far, a, 80)
+	}
+	echo(t, l.here, here4, 51679)
+	l.start(t, Fault{Kind: BlackholePort, Port: 80, Protocol: "tcp", Direction: Egress})
+	answered(t, true, l.here, "tcp", port(far4, 80))
+	answered(t, false, l.here, "tcp", port(far4b, 80))
+	for _, direction := range []string{Ingress, Egress} {
+		l.start(t, Fault{Kind: BlackholePort, Port: 51679, Protocol: "tcp", Direction: direction})
+		answered(t, true, l.here, "tcp", port(here4, 51679))
+	}
+}
+
+func loss(percent, flows int, sources ...string) Fault {
+	return Fault{Kind: PacketLoss, LossPercent: percent, FlowsPercent: flows, Sources: prefixes(sources...)}
+}
+
+// TestPacketLoss: everything to the sources is lost, nothing to others and to the spared.
+func TestPacketLoss(t *testing.T) {
+	l := newLab(t)
+	for _, a := range []netip.Addr{far4, far4b, far6, far6b} {
+		echo(t, l.far, a, 7)
+	}
+	f := loss(100, 100, "10.9.0.1/32", "fd09::1/128")
+	l.start(t, f)
+	for _, protocol := range []string{"tcp", "udp"} {
+		answered(t, false, l.here, protocol, port(far4, 7))
+		answered(t, false, l.here, protocol, port(far6, 7))
+		answered(t, true, l.here, protocol, port(far4b, 7))
+		answered(t, true, l.here, protocol, port(far6b, 7))
+	}
+	l.stop(t, f)
+	l.untouched(t)
+	answered(t, true, l.here, "udp", port(far4, 7))
+
+	f = loss(100, 100, "0.0.0.0/0")
+	f.SourcesToFilter = prefixes("10.9.0.0/30", "fd09::/64")
+	l.start(t, f)
+	answered(t, true, l.here, "udp", port(far6, 7))
+	c, err := dial(t.Context(), l.here, "udp", port(netip.MustParseAddr("10.9.0.5"), 7))
+	ok(t, err)
+	defer func() { _ = c.Close() }()
+	if _, err := c.Write([]byte("?")); err != nil {
+		t.Errorf("the sender of a lost packet is told: %v", err)
+	}
+	l.stop(t, f)
+	l.untouched(t)
+}
+
+// TestLossIsByChance: a share of packets, and a share of flows, each of which suffers in all its packets or in none.
+func TestLossIsByChance(t *testing.T) {
+	l := newLab(t)
+	for _, to := range [][2]netip.AddrPort{{port(far4, 7), port(far4b, 7)}, {port(far6, 7), port(far6b, 7)}} {
+		to, spared := to[0], to[1]
+		f := loss(50, 100, fmt.Sprintf("%v/%d", to.Addr(), to.Addr().BitLen()))
+		l.start(t, f)
+		if got := fates(t, l, to, spared, 1, 400)[0]; got < 120 || got > 280 {
+			t.Errorf("%v: half the packets are to be lost; %d of 400 arrived", to, got)
+		}
+		l.stop(t, f)
+		f.LossPercent, f.FlowsPercent = 100, 40
+		l.start(t, f)
+		whole := 0
+		for _, n := range fates(t, l, to, spared, 150, 2) {
+			if n == 1 {
+				t.Errorf("%v: a flow lost one of two packets", to)
+			}
+			whole += n / 2
+		}
+		if whole < 55 || whole > 125 {
+			t.Errorf("%v: 60 of 100 flows are not to suffer; %d of 150 did not", to, whole)
+		}
+		l.stop(t, f)
+	}
+}
+
+// fates sends packets by several flows, and counts for each how many arrived. A last one, to an address that is spared,
+// tells when all of them must have.
+func fates(t *testing.T, l *lab, to, spared netip.AddrPort, flows, packets int) []int {
+	t.Helper()
+	var far net.PacketConn
+	ok(t, inside(l.far, func() (err error) {
+		var lc net.ListenConfig
+		far, err = lc.ListenPacket(t.Context(), "udp", fmt.Sprintf(":%d", to.Port()))
+		return err
+	}))
+	defer func() { _ = far.Close() }()
+	ok(t, far.(*net.UDPConn).SetReadBuffer(1<<20))
+	send := func(to netip.AddrPort, packets int, content string) {
+		t.Helper()
+		c, err := dial(t.Context(), l.here, "udp", to)
+		ok(t, err)
+		for range packets {
+			_, err := c.Write([]byte(content))
+			ok(t, err)
+		}
+		ok(t, c.Close())
+	}
+	for i := range flows {
+		send(to, packets, strconv.Itoa(i))
+	}
+	send(spared, 1, "end")
+	came := make([]int, flows)
+	b := make([]byte, 8)
+	ok(t, far.SetReadDeadline(time.Now().Add(patience)))
+	for {
+		n, _, err := far.ReadFrom(b)
+		ok(t, err)
+		if string(b[:n]) == "end" {
+			return came
+		}
+		i, err := strconv.Atoi(string(b[:n]))
+		ok(t, err)
+		came[i]++
+	}
+}
+
+// TestOneAtATime: loss excludes loss and latency; to stop the other kind leaves it alone.
+func TestOneAtATime(t *testing.T) {
+	l := newLab(t)
+	f := loss(10, 100, "10.9.0.1/32")
+	l.start(t, f)
+	latency := Fault{Kind: Latency, DelayMilliseconds: 1, FlowsPercent: 100, Sources: f.Sources}
+	for _, again := range []Fault{f, latency} {
+		var running *RunningError
+		if err := l.faults.Start(t.Context(), l.place(), again); !errors.As(err, &running) || running.Kind != PacketLoss {
+			t.Errorf("%s: %v", again.Kind, err)
+		}
+	}
+	l.stop(t, latency)
+	l.running(t, f, true)
+	l.stop(t, f)
+	l.untouched(t)
+}
+
+// TestManySources: as many as a request has room for.
+func TestManySources(t *testing.T) {
+	l := newLab(t)
+	f := loss(100, 50, "10.9.0.1/32")
+	for i := range 6000 {
+		f.Sources = append(f.Sources, netip.PrefixFrom(netip.AddrFrom4([4]byte{11, byte(i >> 8), byte(i), 1}), 32))
+	}
+	l.start(t, f)
+	l.stop(t, f)
+	l.untouched(t)
+}
+
+// TestHost: in the host's namespace faults are their tasks', on all links that default routes lead through; another
+// process finds them.
+func TestHost(t *testing.T) {
+	l := newLab(t)
+	l.cable(t, "up1")
+	l.address(t, l.here, "up1", "10.10.0.2/24")
+	l.address(t, l.far, "up1", "10.10.0.1/24")
+	l.cable(t, "local1")
+	l.address(t, l.here, "local1", "10.11.0.2/24")
+	l.address(t, l.far, "local1", "10.11.0.1/24")
+	l.defaultRoutes(t, "up1", netip.MustParseAddr("10.10.0.1"))
+	one, two := Place{Task: "one"}, Place{Task: "two"}
+	everything := loss(100, 100, "0.0.0.0/0")
+	hole := func(p uint16) Fault {
+		return Fault{Kind: BlackholePort, Port: p, Protocol: "tcp", Direction: Egress, SourcesToFilter: prefixes("10.0.0.0/8")}
+	}
+	ctx := t.Context()
+	ok(t, l.faults.Start(ctx, one, everything))
+	ok(t, l.faults.Start(ctx, one, hole(1)))
+	ok(t, l.faults.Start(ctx, two, hole(2)))
+	for address, want := range map[string]bool{"10.9.0.1": false, "10.10.0.1": false, "10.11.0.1": true} {
+		a := netip.MustParseAddr(address)
+		echo(t, l.far, a, 7)
+		answered(t, want, l.here, "udp", port(a, 7))
+	}
+	state := func(want ...bool) {
+		t.Helper()
+		l.faults = New(Config{NetNS: l.path}) // As after a restart.
+		for i, f := range []Fault{everything, hole(1), hole(2)} {
+			got, err := l.faults.Running(ctx, two, f)
+			ok(t, err)
+			if got != want[i] {
+				t.Errorf("%s %d running: %v", f.Kind, f.Port, got)
+			}
+		}
+	}
+	state(true, true, true)
+	ok(t, l.faults.Sweep(ctx, func(string) bool { return true }))
+	state(true, true, true)
+	ok(t, l.faults.Release(ctx, "three"))
+	state(true, true, true)
+	ok(t, l.faults.Release(ctx, "one"))
+	state(false, false, true)
+	ok(t, l.faults.Start(ctx, two, everything))
+	ok(t, l.faults.Stop(ctx, one, everything)) // Any task of the host may.
+	ok(t, l.faults.Start(ctx, two, everything))
+	ok(t, l.faults.Sweep(ctx, func(id string) bool { return id == "one" }))
+	state(false, false, false)
+	l.untouched(t)
+}
+
+// TestRefused: each reason why a fault cannot be, after which nothing is there.
+func TestRefused(t *testing.T) {
+	l := newLab(t)
+	latency := Fault{Kind: Latency, DelayMilliseconds: 1, FlowsPercent: 100, Sources: prefixes("10.9.0.1/32")}
+	check := func(what string, at Place, f Fault, want error) {
+		t.Helper()
+		if err := l.faults.Start(t.Context(), at, f); !errors.Is(err, want) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	gone := l.place()
+	gone.NetNS = filepath.Join(t.TempDir(), "gone")
+	check("no such namespace", gone, latency, ErrNoNamespace)
+	ok(t, os.WriteFile(gone.NetNS, nil, 0o444))
+	check("a namespace that was unbound", gone, latency, ErrNoNamespace)
+	missing := l.place()
+	missing.Links = []string{"eth7"}
+	if err := l.faults.Start(t.Context(), missing, latency); !errors.As(err, new(netlink.LinkNotFoundError)) {
+		t.Errorf("no such link: %v", err)
+	}
+	command(t, l.here, "ip", "route", "flush", "default")
+	command(t, l.here, "ip", "-6", "route", "flush", "default")
+	check("no default route", Place{Task: "one"}, latency, ErrNoLink)
+	command(t, l.here, "tc", "qdisc", "add", "dev", "eth0", "root", "tbf", "rate", "1mbit", "burst", "10k", "latency", "1s")
+	before := command(t, l.here, "tc", "qdisc", "show", "dev", "eth0")
+	check("somebody else's queueing discipline", l.place(), latency, ErrForeign)
+	if after := command(t, l.here, "tc", "qdisc", "show", "dev", "eth0"); after != before {
+		t.Errorf("it was\n%sand is\n%s", before, after)
+	}
+	l.start(t, loss(10, 100, "10.9.0.1/32")) // Loss needs none.
+	l.stop(t, loss(10, 100, "10.9.0.1/32"))
+	command(t, l.here, "tc", "qdisc", "del", "dev", "eth0", "root")
+	if errors.Is(l.faults.Supported(), ErrNoNetem) {
+		check("a kernel without netem", l.place(), latency, ErrNoNetem)
+	}
+	busy := errors.New("no time left")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	l.faults.turn <- struct{}{}
+	cancel(busy)
+	if err := l.faults.Start(ctx, l.place(), latency); !errors.Is(err, busy) {
+		t.Errorf("busy: %v", err)
+	}
+	<-l.faults.turn
+	l.untouched(t)
+}
+
+// TestLatency: a round trip takes at least the delay, but not one to the spared; it is found after a restart, and what a
+// killed process left of it is removed.
+func TestLatency(t *testing.T) {
+	l := newLab(t)
+	if err := l.faults.Supported(); errors.Is(err, ErrNoNetem) {
+		t.Skipf("this kernel cannot delay packets: %v", err)
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range []netip.Addr{far4, far4b, far6} {
+		echo(t, l.far, a, 7)
+	}
+	trip := func(a netip.Addr) time.Duration {
+		t.Helper()
+		began := time.Now()
+		if !ask(t, l.here, "udp", port(a, 7), time.Minute) {
+			t.Errorf("no answer of %v", a)
+		}
+		return time.Since(began)
+	}
+	const delay = 3 * time.Second
+	f := Fault{
+		Kind: Latency, DelayMilliseconds: uint64(delay.Milliseconds()), FlowsPercent: 100,
+		Sources: prefixes("10.9.0.0/24", "::/0"), SourcesToFilter: prefixes("10.9.0.3/32"),
+	}
+	l.start(t, f)
+	l.faults = New(Config{NetNS: l.path})
+	l.running(t, f, true)
+	l.running(t, loss(1, 1), false)
+	if took := trip(far4); took < delay {
+		t.Errorf("an answer took %v", took)
+	}
+	if took := trip(far6); took < delay {
+		t.Errorf("an answer by IPv6 took %v", took)
+	}
+	if took := trip(far4b); took >= delay {
+		t.Errorf("an answer of the spared took %v", took)
+	}
+	var running *RunningError
+	if err := l.faults.Start(t.Context(), l.place(), f); !errors.As(err, &running) || running.Kind != Latency {
+		t.Errorf("started again: %v", err)
+	}
+	l.stop(t, f)
+	l.untouched(t)
+	if took := trip(far4); took >= delay {
+		t.Errorf("an answer took %v after the end", took)
+	}
+
+	// In the host's namespace; with some flows; with jitter alone.
+	host := Place{Task: "one"}
+	f.FlowsPercent, f.DelayMilliseconds, f.JitterMilliseconds = 50, 0, 20
+	ok(t, l.faults.Start(t.Context(), host, f))
+	ok(t, l.faults.Release(t.Context(), "one"))
+	l.untouched(t)
+
+	// Killed: between the queueing discipline and the rules, and after them by whoever has removed the former.
+	ok(t, l.faults.within(t.Context(), l.path, func(s *session) error {
+		links, err := s.links(l.place())
+		ok(t, err)
+		return s.queue(links[0], &f)
+	}))
+	l.running(t, f, false)
+	l.start(t, f)
+	command(t, l.here, "tc", "qdisc", "del", "dev", "eth0", "root")
+	l.running(t, f, false)
+	l.start(t, f)
+	ok(t, l.faults.within(t.Context(), l.path, func(s *session) error {
+		s.nft.DelTable(s.table(nftables.TableFamilyNetdev))
+		return s.commit()
+	}))
+	l.running(t, f, false)
+	ok(t, l.faults.Sweep(t.Context(), func(string) bool { return true }))
+	l.untouched(t)
+}
+
+// TestSupported: the kernel is asked without leaving anything in the namespace of the test.
+func TestSupported(t *testing.T) {
+	l := newLab(t)
+	ok(t, inside(l.here, func() error {
+		if err := New(Config{}).Supported(); err != nil && !errors.Is(err, ErrNoNetem) {
+			return err
+		}
+		return nil
+	}))
+	l.untouched(t)
+}
+
+// TestTables: what the kernel is told, as nft reads it back.
+func TestTables(t *testing.T) {
+	l := newLab(t)
+	l.faults = New(Config{NetNS: l.path, Metadata: []netip.AddrPort{netip.MustParseAddrPort("169.254.170.2:80")}})
+	l.start(t, Fault{Kind: BlackholePort, Port: 80, Protocol: "tcp", Direction: Egress, SourcesToFilter: prefixes("10.0.0.0/8", "fd00::/8")})
+	l.start(t, Fault{Kind: BlackholePort, Port: 53, Protocol: "udp", Direction: Ingress, SourcesToFilter: prefixes("192.0.2.7/32")})
+	f := loss(20, 70, "10.9.0.0/24", "fd09::1/128")
+	f.SourcesToFilter = prefixes("10.9.0.3/32")
+	l.start(t, f)
+	got := command(t, l.here, "nft", "list", "ruleset")
+	const golden = "testdata/tables.nft"
+	if *update {
+		ok(t, os.MkdirAll("testdata", 0o755))
+		ok(t, os.WriteFile(golden, []byte(got), 0o644))
+	}
+	want, err := os.ReadFile(golden)
+	ok(t, err)
+	if d := cmp.Diff(string(want), got); d != "" {
+		t.Error(d)
+	}
+}

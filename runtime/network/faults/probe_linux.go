@@ -1,0 +1,59 @@
+package faults
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"runtime"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+// Supported tells whether the kernel can make every fault, nil being yes. It makes each of them in a network namespace
+// of its own, which nobody sees and which is gone when it returns. The kernel may load its modules for that, as it would
+// for a fault.
+func (f *Faults) Supported() error {
+	done := make(chan error, 1) // One result, so that the thread can end before it is read.
+	go func() {
+		// Never unlocked: the thread ends with the goroutine, and the namespace with the thread.
+		runtime.LockOSThread()
+		done <- func() error {
+			if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+				return fmt.Errorf("cannot make network namespace: %w", err)
+			}
+			ns, err := netns.Get()
+			if err != nil {
+				return fmt.Errorf("cannot open network namespace: %w", err)
+			}
+			return errors.Join(f.inside(ns, rehearse), ns.Close())
+		}()
+	}()
+	return <-done
+}
+
+// rehearse makes every kind of fault.
+func rehearse(s *session) error {
+	lo, err := s.nl.LinkByName("lo")
+	if err != nil {
+		return fmt.Errorf("cannot find link lo: %w", err)
+	}
+	everywhere := []netip.Prefix{netip.PrefixFrom(netip.IPv4Unspecified(), 0), netip.PrefixFrom(netip.IPv6Unspecified(), 0)}
+	hole := &Fault{Kind: BlackholePort, Port: 1, Protocol: "tcp", Direction: Egress, SourcesToFilter: everywhere}
+	if err := s.startBlackhole("probe", hole); err != nil {
+		return fmt.Errorf("%s: %w", hole.Kind, err)
+	}
+	for _, f := range []*Fault{
+		{Kind: PacketLoss, LossPercent: 50, FlowsPercent: 50, Sources: everywhere},
+		{Kind: Latency, DelayMilliseconds: 1, FlowsPercent: 50, Sources: everywhere},
+	} {
+		if err := s.startImpairment([]netlink.Link{lo}, "probe", f); err != nil {
+			return fmt.Errorf("%s: %w", f.Kind, err)
+		}
+		if err := s.clear(); err != nil {
+			return fmt.Errorf("%s: %w", f.Kind, err)
+		}
+	}
+	return nil
+}
