@@ -48,6 +48,7 @@ var doors = map[string][]string{
 	"github.com/prometheus/":                 {"metrics/prom"},
 	"github.com/rogpeppe/go-internal":        {}, // tests only
 	"github.com/spf13/":                      {"agent/cli", "agent/cmd/berth"},
+	"github.com/theupdateframework/go-tuf":   {"agent/update"},
 	"github.com/vbauerster/mpb":              {"agent/cli"},
 	"github.com/vishvananda/":                {"runtime/network", "runtime/vpc", "metrics/netns"},
 	"go.etcd.io/bbolt":                       {"agent/store"},
