@@ -124,7 +124,7 @@ type hostLogs struct{ *logs.Client }
 // Open connects a container's streams.
 func (l hostLogs) Open(ctx context.Context, s engine.LogStream) (container.IO, error) {
 	io, err := l.Client.Open(ctx, logs.Container{
-		ID: s.ID, Task: s.Task, Name: s.Name, RuntimeName: s.RuntimeName, Image: s.Image, ImageID: s.ImageID,
+		ID: s.ID, Task: s.Task, Name: s.Name, RuntimeName: s.RuntimeName, Command: s.Command, Image: s.Image, ImageID: s.ImageID,
 		Driver: s.Driver, Options: s.Options, Secrets: s.Secrets, Labels: s.Labels, Env: s.Env,
 		Terminal: s.Terminal, Stdin: s.Stdin,
 	})

@@ -150,6 +150,8 @@ type LogStream struct {
 	// Image and ImageID, Labels and Env are what drivers can be asked to add to
 	// lines; secret variables are not among them.
 	Image, ImageID string
+	// Command is what the container runs.
+	Command []string
 	// RuntimeName is the name that users know the container by on its host.
 	RuntimeName string
 	Labels      map[string]string

@@ -207,7 +207,7 @@ func (e *Engine) spec(ctx context.Context, d *task.Definition, w *creation) (con
 		spec.IO, err = e.config.Logs.Open(ctx, LogStream{
 			ID: id, Task: d.ID, Name: c.Name, Driver: log.Driver, Options: log.Options, Secrets: log.Secrets,
 			Image: c.Image, ImageID: w.image.ConfigDigest, RuntimeName: d.RuntimeName(c.Name),
-			Labels: spec.Labels, Env: spec.Process.Env, Terminal: spec.Process.Terminal, Stdin: spec.Process.Stdin,
+			Command: spec.Process.Arguments(w.image), Labels: spec.Labels, Env: spec.Process.Env, Terminal: spec.Process.Terminal, Stdin: spec.Process.Stdin,
 		})
 		return err
 	})

@@ -3,6 +3,7 @@ package container
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -77,6 +78,23 @@ type Process struct {
 	// StopSignal is a name ("SIGQUIT", "QUIT") or number; "" is the image's, else
 	// SIGTERM.
 	StopSignal string
+}
+
+// Arguments are what the process runs in a container of an image, by Docker's
+// rule: its own entry point and command replace the image's, and an entry point
+// alone clears the image's command.
+func (p *Process) Arguments(image Image) []string {
+	entrypoint, command := image.Entrypoint, image.Command
+	if p.Entrypoint != nil {
+		entrypoint, command = p.Entrypoint, nil
+		if len(entrypoint) == 1 && entrypoint[0] == "" {
+			entrypoint = nil // Docker's way to say "none"
+		}
+	}
+	if p.Command != nil {
+		command = p.Command
+	}
+	return slices.Concat(entrypoint, command)
 }
 
 // SecretEnv are variables K=V whose values must not be seen.
@@ -249,9 +267,10 @@ type Image struct {
 	ConfigDigest string
 	// Size is the compressed size in bytes on this host.
 	Size int64
-	// StopSignal and Env are the image's own.
-	StopSignal string
-	Env        []string
+	// StopSignal and Env are the image's own, and so are Entrypoint and Command.
+	StopSignal          string
+	Env                 []string
+	Entrypoint, Command []string
 	// Healthcheck is the image's HEALTHCHECK, nil when it has none.
 	Healthcheck *Healthcheck
 	// Shell is what the image's shell forms are run by; nil is /bin/sh -c.

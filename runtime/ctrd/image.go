@@ -187,6 +187,8 @@ func image(img images.Image, info imageInfo) container.Image {
 		Size:         info.size,
 		StopSignal:   info.Config.StopSignal,
 		Env:          info.Config.Env,
+		Entrypoint:   info.Config.Entrypoint,
+		Command:      info.Config.Cmd,
 		Healthcheck:  info.Config.Healthcheck,
 		Shell:        info.Config.Shell,
 		Labels:       info.Config.Labels,

@@ -94,20 +94,9 @@ func processCaps(caps []string, uid uint32) *specs.LinuxCapabilities {
 	return c
 }
 
-// arguments follow Docker: the container's entry point and command replace the
-// image's, and an entry point alone clears the image's command.
+// arguments are what a process runs in a container of the image.
 func arguments(p container.Process, image imageConfig) []string {
-	entrypoint, command := image.Config.Entrypoint, image.Config.Cmd
-	if p.Entrypoint != nil {
-		entrypoint, command = p.Entrypoint, nil
-		if len(entrypoint) == 1 && entrypoint[0] == "" {
-			entrypoint = nil // Docker's way to say "none"
-		}
-	}
-	if p.Command != nil {
-		command = p.Command
-	}
-	return slices.Concat(entrypoint, command)
+	return p.Arguments(container.Image{Entrypoint: image.Config.Entrypoint, Command: image.Config.Cmd})
 }
 
 // environment is the image's, overridden by the container's.

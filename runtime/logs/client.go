@@ -147,6 +147,10 @@ func (c *Client) prepare(dir string, want Container) (io container.IO, err error
 			io.Stderr = path
 		}
 	}
+	want.Created = time.Now()
+	if was, err := loadContainer(dir); err == nil && !was.Created.IsZero() {
+		want.Created = was.Created
+	}
 	if err := saveContainer(dir, want); err != nil {
 		return io, err
 	}

@@ -37,6 +37,7 @@ func entry(stream Stream, line string) Entry {
 func someContainer(driver string, options map[string]string) Container {
 	return Container{
 		ID: "0123456789abcdef0123456789abcdef", Name: "ecs-web-7-app", Image: "shop:7", ImageID: "sha256:" + strings.Repeat("ab", 32),
+		Command: []string{"/serve", "--port", "80"}, Created: time.Date(2026, 3, 4, 5, 6, 7, 8e6, time.UTC),
 		Driver: driver, Options: options, Labels: map[string]string{"team": "red"}, Env: []string{"MODE=prod"},
 	}
 }

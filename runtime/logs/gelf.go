@@ -210,6 +210,7 @@ func gelfHeader(c Container) ([]byte, error) {
 	maps.Copy(fields, map[string]any{
 		"version": "1.1", "host": host, "_tag": tag,
 		"_container_id": c.ID, "_container_name": c.name(), "_image_id": c.ImageID, "_image_name": c.Image,
+		"_command": strings.Join(c.Command, " "), "_created": c.Created.UTC(),
 	})
 	head, err := json.Marshal(fields)
 	if err != nil {

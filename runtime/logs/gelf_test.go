@@ -113,7 +113,8 @@ func gelfMessage(t *testing.T, line string, level float64, more map[string]any) 
 	want := map[string]any{
 		"version": "1.1", "host": host, "short_message": line, "timestamp": 1772600767.123, "level": level,
 		"_container_id": "0123456789abcdef0123456789abcdef", "_container_name": "ecs-web-7-app",
-		"_image_id": "sha256:" + strings.Repeat("ab", 32), "_image_name": "shop:7", "_tag": "0123456789ab",
+		"_image_id": "sha256:" + strings.Repeat("ab", 32), "_image_name": "shop:7",
+		"_command": "/serve --port 80", "_created": "2026-03-04T05:06:07.008Z", "_tag": "0123456789ab",
 	}
 	maps.Copy(want, more)
 	return want

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -45,6 +46,10 @@ type Container struct {
 	Name    string `json:"name,omitempty"`
 	Image   string `json:"image,omitempty"`
 	ImageID string `json:"imageId,omitempty"`
+	// Command is what the container runs. Created, which Open fills in, is when its
+	// log was opened first.
+	Command []string  `json:"command,omitempty"`
+	Created time.Time `json:"created,omitzero"`
 	// RuntimeName is the name that ECS users know the container by on its host, and
 	// that drivers give it; "" is Name.
 	RuntimeName string `json:"runtimeName,omitempty"`

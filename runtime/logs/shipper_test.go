@@ -154,8 +154,9 @@ func TestLinesWaitForTheService(t *testing.T) {
 	client := p.client()
 	c := Container{ID: "c1", Driver: "far"}
 	want := p.say(client, c, true, 1, 2000)
-	st, ok := p.status(client)
-	if !ok || st.Queued < 200_000 || st.StuckSince.IsZero() || st.Reason != errDown.Error() || st.Open {
+	var st Status
+	eventually(t, "the failure", func() bool { st, _ = p.status(client); return !st.StuckSince.IsZero() })
+	if st.Queued < 200_000 || st.Reason != errDown.Error() || st.Open {
 		t.Errorf("with the service down: %+v", st)
 	}
 	stop()
