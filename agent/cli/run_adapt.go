@@ -38,7 +38,7 @@ func adaptDefinition(d *ecs.RegisterTaskDefinitionRequest, credentials bool, len
 		switch l := c.LogConfiguration; {
 		case l == nil || l.LogDriver == "json-file" || l.LogDriver == "none":
 		case l.LogDriver == awsfirelens:
-			note("container %s: its output goes to the log router", c.Name)
+			note("container %s: its output comes here, and goes to the log router", c.Name)
 		default:
 			note("container %s: its output comes here instead of to the log driver %s", c.Name, l.LogDriver)
 			c.LogConfiguration = nil

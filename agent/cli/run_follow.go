@@ -129,7 +129,7 @@ func (f *runFollower) pulls(ctx context.Context) {
 func (f *runFollower) look(ctx context.Context) (over bool, err error) {
 	view, err := f.target.client.Task(ctx, f.task)
 	if errors.Is(err, hostapi.ErrNotFound) && !f.seen {
-		return false, nil // It is on its way.
+		return false, f.declined(ctx) // Mostly it is on its way.
 	}
 	if err != nil {
 		return false, err
@@ -152,6 +152,19 @@ func (f *runFollower) look(ctx context.Context) (over bool, err error) {
 		f.out.ports(&view)
 	}
 	return view.KnownStatus == "STOPPED", nil
+}
+
+// declined says why the agent will never know the task: it could not be read, and only the cluster was told why.
+func (f *runFollower) declined(ctx context.Context) error {
+	answer, err := ecsCall[ecs.DescribeTasksResponse](ctx, f.target.api, ecs.OpDescribeTasks,
+		&ecs.DescribeTasksRequest{Cluster: f.cluster(ctx), Tasks: []string{f.task}})
+	if err != nil {
+		return err
+	}
+	if len(answer.Tasks) == 1 && answer.Tasks[0].LastStatus == ecs.StatusStopped {
+		return fmt.Errorf("%w: %s", errNeverRan, answer.Tasks[0].StoppedReason)
+	}
+	return nil
 }
 
 // log prints the output of a container until it ends.

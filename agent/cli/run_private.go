@@ -166,8 +166,12 @@ func (h *privateHost) configure(endpoint string, try int) error {
 	for _, w := range warnings {
 		h.log.Info("setting", zap.Stringer("about", w))
 	}
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("cannot find this program: %w", err)
+	}
 	b := ThisBuild()
-	h.options = daemon.Options{Config: c, Environ: environ, Version: b.Version, Revision: b.Revision, Log: h.log}
+	h.options = daemon.Options{Config: c, Environ: environ, Version: b.Version, Revision: b.Revision, Init: []string{self, "init"}, Log: h.log}
 	return nil
 }
 

@@ -133,7 +133,7 @@ func TestAdaptDefinition(t *testing.T) {
 			notes: []string{
 				"placementConstraints: this host is the only one there is",
 				"taskRoleArn: roles are not assumed here; executionRoleArn: credentials of your own stand in for the role",
-				"container a: its output goes to the log router",
+				"container a: its output comes here, and goes to the log router",
 			},
 		},
 		{

@@ -22,6 +22,8 @@ func TestMain(m *testing.M) {
 		"left-behind": leftBehindMain,
 		"aws-standin": standinMain,
 		"log-server":  logServerMain,
+
+		"try-examples": tryExamplesMain,
 	})
 }
 
@@ -67,6 +69,10 @@ func tell(t *testing.T, files []string, root string) {
 	t.Helper()
 	needPrograms(t)
 	binary, router := build(t)
+	folder, err := filepath.Abs(examples)
+	if err != nil {
+		t.Fatal(err)
+	}
 	daemon := runtimetest.NewContainerdAt(t, "containerd", root)
 	testscript.Run(t, testscript.Params{
 		Files:               files,
@@ -78,6 +84,7 @@ func tell(t *testing.T, files []string, root string) {
 				return err
 			}
 			e.Setenv("ROUTER", router)
+			e.Setenv("EXAMPLES", folder)
 			e.Defer(func() { s.strike(t) })
 			e.Setenv("CONTAINERD_DIRS", strings.Join(daemon.Dirs(), " "))
 			return nil

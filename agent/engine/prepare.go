@@ -99,6 +99,9 @@ func (e *Engine) leaseContainer(d *task.Definition, c *task.Container) (endpoint
 		return endpoint, false, nil
 	case task.NetworkBridge:
 	}
+	if c.NetworkDisabled {
+		return endpoint, true, nil
+	}
 	if endpoint.Ports, err = e.config.Ports.Lease(owner(d, c), publishes(c)); err != nil {
 		return endpoint, false, err
 	}

@@ -67,6 +67,9 @@ type Container struct {
 	// Spec is what to create, but for what is only known on the host: ID, Group,
 	// Digest, NetNS, CgroupParent and IO are filled in by the engine.
 	Spec container.Spec
+	// NetworkDisabled leaves the container of a bridge-mode task with loopback
+	// alone; it publishes nothing.
+	NetworkDisabled bool `json:",omitempty"`
 	// Ports are published in bridge mode.
 	Ports []PortMapping
 	// Log is the log driver and its options.

@@ -30,9 +30,10 @@ func (b *builder) spec(out *task.Container, _ *wire.Container, docs documents, p
 		},
 		Sysctls: host.Sysctls,
 	}
-	if cfg.NetworkDisabled && b.definition.Network != task.NetworkNone {
-		return &UnsupportedError{path + ".dockerConfig.config.NetworkDisabled", "a container without the network of its task"}
+	if mode := b.definition.Network; cfg.NetworkDisabled && mode != task.NetworkBridge && mode != task.NetworkNone {
+		return &UnsupportedError{path + ".dockerConfig.config.NetworkDisabled", "a container without the network of its task in network mode " + string(mode)}
 	}
+	out.NetworkDisabled = cfg.NetworkDisabled
 	hpath := path + ".dockerConfig.hostConfig"
 	if host.Privileged && b.PrivilegedDisabled {
 		return field(hpath+".Privileged", "privileged containers are disabled on this host (ECS_DISABLE_PRIVILEGED)")

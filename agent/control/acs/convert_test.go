@@ -239,7 +239,10 @@ func TestConvertErrors(t *testing.T) {
 		{one(`"links":["a:b:c"]`), "tasks[1].containers[0].links[0]: invalid link format"},
 		{one(`"links":["a:b"]`), "tasks[1].containers[0].links[0]: could not find container for link a:b"},
 		{one(`"healthCheckType":"docker"`), "tasks[1].containers[0].healthCheckType: DockerClientConfigError: docker health check is nil while container health check type is DOCKER"},
-		{one(`"dockerConfig":{"config":"{\"NetworkDisabled\":true}"}`), "tasks[1].containers[0].dockerConfig.config.NetworkDisabled: a container without the network of its task" + unsupported},
+		{
+			one(`"dockerConfig":{"config":"{\"NetworkDisabled\":true}","hostConfig":"{\"NetworkMode\":\"host\"}"}`),
+			"tasks[1].containers[0].dockerConfig.config.NetworkDisabled: a container without the network of its task in network mode host" + unsupported,
+		},
 		{strings.Replace(one(""), `"RUNNING"`, `"CREATED"`, 1), "tasks[1].desiredStatus: the desired status CREATED" + unsupported},
 		{one(`"dockerConfig":{"config":"{"}`), "tasks[1].containers[0].dockerConfig.config: DockerClientConfigError: Unable decode given docker config: unexpected end of JSON input"},
 		{hostConfig(`{"Ulimits":[{"Soft":"x"}]}`), "tasks[1].containers[0].dockerConfig.hostConfig: HostConfigError: Unable to decode given host config: Ulimits[0].Soft: a JSON string does not fit int64"},

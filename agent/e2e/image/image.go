@@ -84,7 +84,7 @@ func layer(programs []string) ([]byte, error) {
 		_, err := w.Write(body)
 		errs = append(errs, err)
 	}
-	for _, dir := range []string{"bin/", "tmp/", "etc/", "www/", "root/"} {
+	for _, dir := range []string{"bin/", "tmp/", "etc/", "www/", "root/", "usr/", "usr/local/", "usr/local/apache2/", "usr/local/apache2/htdocs/"} {
 		add(&tar.Header{Typeflag: tar.TypeDir, Name: dir, Mode: 0o1777}, nil)
 	}
 	add(&tar.Header{Name: "bin/busybox", Mode: 0o755}, program)

@@ -1,0 +1,31 @@
+package engine
+
+import (
+	"testing"
+	"testing/synctest"
+
+	"github.com/berthd/berth/agent/task"
+)
+
+// TestNetworkDisabled: such a container has a network namespace, and neither an
+// address nor ports.
+func TestNetworkDisabled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(forever)
+		e, stop := w.start(t, nil)
+		defer stop()
+		synctest.Wait()
+		ports := []task.PortMapping{{ContainerPort: 80, ContainerPortEnd: 80, Protocol: "tcp"}}
+		begin(t, e, task.Definition{
+			ARN: "arn:aws:ecs:eu-west-1:1:task/c/a", ID: "a", Network: task.NetworkBridge,
+			Containers: []task.Container{{Name: "alone", NetworkDisabled: true, Ports: ports}, {Name: "open", Ports: ports}},
+		})
+		endpoints := e.Tasks()[0].Endpoints
+		if got, there := endpoints["alone"]; !there || !got.None() || len(got.Ports) != 0 {
+			t.Errorf("a container without network has %+v (%t)", got, there)
+		}
+		if got := endpoints["open"]; got.None() || len(got.Ports) != 1 {
+			t.Errorf("the other one has %+v", got)
+		}
+	})
+}
