@@ -30,6 +30,8 @@ type imdsGuard struct {
 	// group is the one that all tasks are in, and allowed are those of tasks.
 	group   uint64
 	allowed map[string]uint64
+	// stale says that the network could not be told of what is known.
+	stale bool
 }
 
 // newIMDSGuard is nil on a host that leaves instance metadata open to tasks.
@@ -118,14 +120,12 @@ func (g *imdsGuard) update(ctx context.Context, change func() error) error {
 	if id, err := groupID(filepath.Join(g.unified, filepath.Dir(g.path("0")))); err == nil {
 		g.group = id
 	}
-	if after := g.list(); was == g.group && slices.Equal(before, after) {
+	if !g.stale && was == g.group && slices.Equal(before, g.list()) {
 		return nil
 	}
-	if err := g.apply(ctx, network.HostTasks{Group: g.group, Allowed: g.list()}); err != nil {
-		g.group = was // So that the next one tries again.
-		return err
-	}
-	return nil
+	err := g.apply(ctx, network.HostTasks{Group: g.group, Allowed: g.list()})
+	g.stale = err != nil
+	return err
 }
 
 func (g *imdsGuard) list() []uint64 {
