@@ -53,7 +53,7 @@ one by itself.`,
 			if err != nil {
 				return err
 			}
-			conf.Log, conf.QueueLimit = log, int64(c.Agent.LogQueueMB)<<20
+			conf.Log, conf.QueueLimit, conf.Version = log, int64(c.Agent.LogQueueMB)<<20, ThisBuild().Version
 			if conf.Drivers, err = logDrivers(&c, a.env, log); err != nil {
 				return Terminal(err)
 			}

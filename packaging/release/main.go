@@ -74,7 +74,9 @@ func numbers(role string) (keys, threshold int) {
 	return 1, 1
 }
 
-func keyFile(dir, role string, n int) string { return filepath.Join(dir, fmt.Sprintf("%s-%d.pem", role, n)) }
+func keyFile(dir, role string, n int) string {
+	return filepath.Join(dir, fmt.Sprintf("%s-%d.pem", role, n))
+}
 
 // makeKeys makes all keys. It does not write over any.
 func makeKeys(dir string) error {

@@ -20,6 +20,8 @@ import (
 //	DELETE /v1/containers/{id}        delete everything about it
 //	GET    /v1/containers             status of the open ones
 //	GET    /v1/hold                   answers when the process ends
+//	GET    /v1/process                which program it is
+//	POST   /v1/retire?pid=            the process of that pid ends, for another to take its place
 //
 // An error is {"error": "…"}: 400 for options that are wrong, 503 from a
 // process that is about to end, else 500.
@@ -53,6 +55,8 @@ func (s *server) handler() http.Handler {
 	mux.HandleFunc("GET /v1/containers", func(rw http.ResponseWriter, _ *http.Request) {
 		s.answer(rw, http.StatusOK, s.status())
 	})
+	mux.HandleFunc("GET /v1/process", s.process)
+	mux.HandleFunc("POST /v1/retire", s.retire)
 	mux.HandleFunc("GET /v1/hold", func(rw http.ResponseWriter, r *http.Request) {
 		rw.WriteHeader(http.StatusOK)
 		if err := http.NewResponseController(rw).Flush(); err != nil {

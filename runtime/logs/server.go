@@ -46,6 +46,8 @@ type ServerConfig struct {
 	// Ready is called when every container found has been adopted and the socket
 	// answers.
 	Ready func()
+	// Version is that of this program, for clients that ask which one it is.
+	Version string
 	// Log is where the process logs; nil is nowhere.
 	Log *zap.Logger
 }
@@ -94,6 +96,8 @@ type server struct {
 	clients  atomic.Int64  // requests under way
 	lastSeen atomic.Int64  // when the last one ended, Unix nanoseconds
 	quit     chan struct{} // closed when the process is to end
+	// retired has room for one: asking twice is asking once.
+	retired chan struct{}
 }
 
 // Run is the log process: it adopts every container in cfg.Dir and answers on
@@ -118,6 +122,7 @@ func Run(ctx context.Context, cfg ServerConfig) (err error) {
 	s := &server{
 		cfg: cfg, stop: func() context.Context { return ctx },
 		workers: make(map[string]*worker), shippers: make(map[string]*shipper), quit: make(chan struct{}),
+		retired: make(chan struct{}, 1),
 	}
 	s.lastSeen.Store(time.Now().UnixNano())
 	listener, err := listen(ctx, cfg.Socket)
@@ -174,20 +179,22 @@ func (s *server) stopWorkers() (err error) {
 	return err
 }
 
-// waitForEnd returns when ctx ends (false) or the process was idle for long
-// enough (true).
+// waitForEnd returns when ctx ends or a client wants another process (false), or
+// the process was idle for long enough (true).
 func (s *server) waitForEnd(ctx context.Context) bool {
-	if s.cfg.IdleExit <= 0 {
-		<-ctx.Done()
-		return false
+	var looks <-chan time.Time // never, for a process that waits for ever
+	if s.cfg.IdleExit > 0 {
+		tick := time.NewTicker(max(s.cfg.IdleExit/4, time.Millisecond))
+		defer tick.Stop()
+		looks = tick.C
 	}
-	tick := time.NewTicker(max(s.cfg.IdleExit/4, time.Millisecond))
-	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return false
-		case <-tick.C:
+		case <-s.retired:
+			return false
+		case <-looks:
 		}
 		s.mu.Lock()
 		s.prune()

@@ -1,0 +1,78 @@
+package logs
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"time"
+)
+
+// An update, again and again: the agent is replaced, and the new one replaces the log process. The writers never rest and never notice.
+func TestReplacedUnderLoad(t *testing.T) {
+	h := newHost(t, "0")
+	c := Container{ID: "c1", Options: map[string]string{"max-size": "1m", "max-file": "500", "compress": "true"}}
+	stdout, stderr := h.open(c)
+	ctx, cancel := context.WithTimeoutCause(t.Context(), 2*time.Second, errStopped)
+	defer cancel()
+	var writers sync.WaitGroup
+	counts := make([]int, 2)
+	for i, s := range []*shim{stdout, stderr} {
+		writers.Go(func() {
+			n, worst, err := flow(ctx, s.w, []string{"out", "err"}[i], []int{20000, 7000}[i])
+			if err != nil {
+				t.Error(err)
+			}
+			counts[i] = n
+			t.Logf("%d lines, longest write %v", n, worst)
+		})
+	}
+	replaced := 0
+	for ; ctx.Err() == nil; replaced++ {
+		if err := h.client.Detach(); err != nil { // The old agent is gone, and holds nothing.
+			t.Fatal(err)
+		}
+		h.client = h.newClient()
+		if _, err := h.client.Open(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+		was, err := h.client.Process(t.Context())
+		if err != nil || was.PID == 0 {
+			t.Fatalf("%+v: %v", was, err)
+		}
+		for range 2 { // An answer may be lost, and the question asked again.
+			if err := h.client.Retire(t.Context(), was); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for is := was; is == was; {
+			if is, err = h.client.Process(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	writers.Wait()
+	t.Logf("replaced %d times", replaced)
+	if replaced < 2 {
+		t.Errorf("replaced %d times only", replaced)
+	}
+	h.exit("c1", stdout, stderr)
+	lines := h.read(ReadRequest{ID: "c1"})
+	sequence(t, lines, "out", counts[0])
+	sequence(t, lines, "err", counts[1])
+}
+
+// Somebody else's request does not end the process that came after.
+func TestRetireMeansOneProcess(t *testing.T) {
+	h := newHost(t, "0")
+	was, err := h.client.Process(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.client.Retire(t.Context(), Process{PID: was.PID + 1}); err != nil && !errors.Is(err, ErrOld) {
+		t.Fatal(err)
+	}
+	if is, err := h.client.Process(t.Context()); err != nil || is != was {
+		t.Errorf("%+v, was %+v: %v", is, was, err)
+	}
+}
