@@ -285,6 +285,9 @@ func (c *Client) Status(ctx context.Context) ([]Status, error) {
 // connection, and starts a process (or waits for one) when that breaks. An
 // agent without systemd runs it beside the rest.
 func (c *Client) Keep(ctx context.Context) error {
+	if err := c.holdAll(); err != nil {
+		c.cfg.Log.Warn("cannot hold containers' pipes open", zap.Error(err))
+	}
 	silent := false
 	for ctx.Err() == nil {
 		resp, err := c.request(ctx, http.MethodGet, "http://logs/v1/hold", nil)

@@ -5,9 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strconv"
+
+	"github.com/berthd/berth/runtime/container"
 )
 
 // ErrOld: the log process does not know how to give way to another.
@@ -52,11 +56,41 @@ func (c *Client) Process(ctx context.Context) (p Process, err error) {
 // installed now. This side holds the pipes open meanwhile, and writers have room in them: no line is lost. It returns when it was asked,
 // not when it has ended.
 func (c *Client) Retire(ctx context.Context, p Process) error {
+	if err := c.holdAll(); err != nil {
+		return err
+	}
 	resp, err := c.ask(ctx, http.MethodPost, "http://logs/v1/retire?pid="+strconv.Itoa(p.PID))
 	if err != nil {
 		return err
 	}
 	return resp.Body.Close()
+}
+
+// holdAll holds the pipes of containers that another agent opened: what a container leaves in them when it ends while no log process
+// runs must not go with it.
+func (c *Client) holdAll() error {
+	entries, err := os.ReadDir(c.cfg.Dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("cannot look for containers: %w", err)
+	}
+	var errs []error
+	for _, entry := range entries {
+		dir := filepath.Join(c.cfg.Dir, entry.Name())
+		if checkID(entry.Name()) != nil || !exists(filepath.Join(dir, configName)) || exists(filepath.Join(dir, closedName)) {
+			continue
+		}
+		var pipes container.IO
+		for name, path := range map[string]*string{stdoutName: &pipes.Stdout, stderrName: &pipes.Stderr} {
+			if p := filepath.Join(dir, name); exists(p) {
+				*path = p
+			}
+		}
+		// One that ends just now takes its pipes with it.
+		if err := c.hold(Container{ID: entry.Name()}, pipes); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // ask is request for these two; the body is the caller's to close.

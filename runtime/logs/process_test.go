@@ -3,6 +3,7 @@ package logs
 import (
 	"context"
 	"errors"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -60,6 +61,46 @@ func TestReplacedUnderLoad(t *testing.T) {
 	lines := h.read(ReadRequest{ID: "c1"})
 	sequence(t, lines, "out", counts[0])
 	sequence(t, lines, "err", counts[1])
+}
+
+// A container that another agent opened ends while there is no log process: its last words are in the pipe, and are kept.
+func TestLastWordsBetweenProcesses(t *testing.T) {
+	h := newHost(t, "0")
+	stdout, stderr := h.open(Container{ID: "c1"})
+	was, err := h.client.Process(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.client.Detach(); err != nil {
+		t.Fatal(err)
+	}
+	h.client = NewClient(ClientConfig{ // Nothing starts a log process before it says so.
+		Socket: filepath.Join(h.root, "sock"), Dir: filepath.Join(h.root, "run"), DataDir: filepath.Join(h.root, "data"), Patience: 50 * time.Millisecond,
+	})
+	if err := h.client.Retire(t.Context(), was); err != nil {
+		t.Fatal(err)
+	}
+	for h.pid() != 0 {
+		if _, err := h.client.Process(t.Context()); err == nil {
+			continue // It is on its way out.
+		}
+	}
+	if _, err := stdout.w.Write([]byte("the last words\n")); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(stdout.close(), stderr.close()); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.spawner.Start(); err != nil {
+		t.Fatal(err)
+	}
+	h.client.cfg.Patience = 10 * time.Second
+	if err := h.client.Close(t.Context(), "c1"); err != nil {
+		t.Fatal(err)
+	}
+	if lines := h.read(ReadRequest{ID: "c1"}); len(lines) != 1 || lines[0].Log != "the last words\n" {
+		t.Errorf("%+v", lines)
+	}
 }
 
 // Somebody else's request does not end the process that came after.
