@@ -21,6 +21,7 @@ func (a *app) verbs() []*cobra.Command {
 		a.agent(),
 		a.local(),
 		a.logd(),
+		a.purge(),
 		a.init(),
 	}
 }
