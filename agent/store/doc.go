@@ -36,6 +36,7 @@
 //
 // A file that cannot be believed (cut short, damaged, of a newer schema) is put
 // aside and never repaired in place, and a fresh one is begun: an agent that
-// does not start is worse than one that has to learn its tasks again. Recovered
-// says what was done. Secrets never come here: records hold ids of credentials.
+// does not start is worse than one that has to learn its tasks again. A database
+// that a newer agent migrated, before it was found to be no good, is there in a
+// copy as it was. Recovered says what was done. Secrets never come here: records hold ids of credentials.
 package store

@@ -30,8 +30,10 @@ const (
 // A file that is no database, or a damaged one, or one of a newer schema is
 // renamed to path.corrupt-TIME (path.newer-TIME), and a fresh one is begun; a
 // single damaged record is left out, and the file as it was copied to
-// path.damaged-TIME. Recovered then says so. Errors are left for what trying
-// again can help: ErrLocked, no permission, no space.
+// path.damaged-TIME. Recovered then says so. Before a database is migrated it is
+// copied to path.schema-N; an older agent that finds a newer schema goes back to
+// the copy that it understands, if there is one (see DropCopies). Errors are left
+// for what trying again can help: ErrLocked, no permission, no space.
 func Open(path string) (*Store, error) {
 	return open(path, lockTimeout, migrations())
 }
@@ -43,12 +45,9 @@ func open(path string, patience time.Duration, steps []migration) (*Store, error
 	var recovered string
 	db, err := openDatabase(path, patience, steps)
 	if reason, ok := errors.AsType[*unbelievable](err); ok {
-		kept := aside(path, reason.kind)
-		if err := rename(path, kept); err != nil {
-			return nil, fmt.Errorf("cannot put the unusable database aside (%w): %w", reason, err)
+		if recovered, err = setAside(path, reason, newestCopy(path, len(steps))); err != nil {
+			return nil, err
 		}
-		recovered = fmt.Sprintf("the database %s was unusable (%v): it was put aside as %s and a fresh one begun",
-			path, reason, kept)
 		db, err = openDatabase(path, patience, steps)
 	}
 	if err != nil {
@@ -65,6 +64,28 @@ func open(path string, patience time.Duration, steps []migration) (*Store, error
 		}
 	}
 	return nil, errors.Join(fmt.Errorf("cannot read the database %s: %w", path, err), db.Close())
+}
+
+// setAside puts an unusable database aside and says so. What Open finds then is
+// the copy, if a newer agent made one and the database is unusable for being its;
+// else nothing.
+func setAside(path string, reason *unbelievable, copied string) (said string, err error) {
+	kept := aside(path, reason.kind)
+	if reason.kind != "newer" || copied == "" {
+		if err := rename(path, kept); err != nil {
+			return "", fmt.Errorf("cannot put the unusable database aside (%w): %w", reason, err)
+		}
+		return fmt.Sprintf("the database %s was unusable (%v): it was put aside as %s and a fresh one begun", path, reason, kept), nil
+	}
+	// At no moment is there no database.
+	if err := os.Link(path, kept); err != nil {
+		return "", fmt.Errorf("cannot put the newer database aside: %w", err)
+	}
+	if err := rename(copied, path); err != nil {
+		return "", fmt.Errorf("cannot go back to the older database: %w", err)
+	}
+	return fmt.Sprintf("the database %s was a newer agent's (%v): it was put aside as %s, and the one from before that agent is used again",
+		path, reason, kept), nil
 }
 
 // unbelievable is why a file cannot be used though it could be read.

@@ -277,10 +277,23 @@ func TestMigration(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// An agent from before the migration begins anew, and keeps the newer file.
+	// The agent from before the migration goes back to what it wrote, and keeps the newer file.
 	s := openTest(t, path)
-	equal(t, "tasks", tasks(t, s), map[string]string{})
+	equal(t, "tasks", tasks(t, s), want)
 	equal(t, "newer files put aside", len(besides(t, path, "newer")), 1)
+	equal(t, "it says so", strings.Contains(s.Recovered(), "from before that agent is used again"), true)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	// Once the newer agent has proved itself there is nothing to go back to.
+	s, err := open(path, lockTimeout, upgrade)
+	if err := errors.Join(err, s.Close(), DropCopies(path)); err != nil {
+		t.Fatal(err)
+	}
+	s = openTest(t, path)
+	equal(t, "tasks", tasks(t, s), map[string]string{})
+	equal(t, "newer files put aside", len(besides(t, path, "newer")), 2)
 }
 
 // TestFirstSchema opens a database of the first agents, which knew no

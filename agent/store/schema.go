@@ -82,6 +82,9 @@ func migrate(db *bbolt.DB, steps []migration) error {
 	if version == len(steps) {
 		return db.View(complete)
 	}
+	if version > 0 {
+		keepCopy(db, version)
+	}
 	return db.Update(func(tx *bbolt.Tx) error {
 		for n := version; n < len(steps); n++ {
 			if err := steps[n](tx); err != nil {
