@@ -54,6 +54,8 @@ type Features struct {
 	// Firelens: log routers are configured, of both types and with files of their
 	// own, and containers log to them.
 	Firelens bool
+	// FaultInjection: containers may ask for network faults of every kind.
+	FaultInjection bool
 	// SELinux and AppArmor options are honoured.
 	SELinux, AppArmor bool
 	// External is ECS Anywhere.
@@ -126,6 +128,7 @@ func capabilities() []advertised {
 		{capability + "efsAuth", func(f Features) bool { return f.EFS && f.EFSAuth }},
 		{capability + "storage.ebs-task-volume-attach", func(f Features) bool { return f.EBS && !f.External }},
 		{capability + "storage.ebsta-non-root-user", func(f Features) bool { return f.EBS && !f.External }},
+		{capability + "fault-injection", func(f Features) bool { return f.FaultInjection && !f.External }},
 		{capability + "firelens.fluentd", func(f Features) bool { return f.Firelens }},
 		{capability + "firelens.fluentbit", func(f Features) bool { return f.Firelens }},
 		{capability + "firelens.non-root-user", func(f Features) bool { return f.Firelens }},

@@ -85,6 +85,9 @@ func (a *agent) run(ctx context.Context) (err error) {
 	if err := a.settle(ctx); err != nil {
 		return err
 	}
+	if err := FindECSAgent(ctx, &a.options.Config); err != nil {
+		return &TerminalError{Err: err}
+	}
 	if a.host, err = openHost(&a.options, a.log); err != nil {
 		return err
 	}
@@ -208,9 +211,10 @@ func (a *agent) build(ctx context.Context) ([]part, error) {
 }
 
 // sweep removes what an agent that was killed while it created a container left
-// in containerd, and what it left of volumes.
+// in containerd, and what it left of volumes and network faults.
 func (a *agent) sweep(ctx context.Context) {
 	a.sweepVolumes(ctx)
+	a.sweepFaults(ctx)
 	swept, err := a.host.runtime.Sweep(ctx)
 	if err != nil {
 		a.log.Warn("cannot look for half-made containers", zap.Error(err))

@@ -42,6 +42,7 @@ type host struct {
 	linkLocal *ipam.Leases
 	ports     *ports.Table
 	volumes   *volumes.Volumes
+	faults    *hostFaults
 }
 
 // openHost builds the host's parts, without changing the host's network. What it
@@ -139,6 +140,7 @@ func (h *host) openNetwork(c *config.Config, log *zap.Logger) error {
 		return err
 	}
 	h.imds = newIMDSGuard(h, c.Network.BlockIMDS)
+	h.faults = newHostFaults(table, h.metadata.address, log.Named("network"))
 	if h.linkLocal, err = ipam.New(ipam.DefaultLinkLocal()); err != nil {
 		return err
 	}

@@ -107,6 +107,7 @@ func (m *meta) prepare(layout cgroup.Layout, memoryMiB int64) {
 			MaxBytes: int64(c.Metadata.AuditMaxMB) * 1_000_000, Keep: c.Metadata.AuditKeep,
 		},
 		Rate: c.Metadata.Rate, Burst: c.Metadata.Burst, Volumes: a.metadataVolumes,
+		Faults: taskFaults{a},
 	}
 	if !c.Metrics.Disabled {
 		config.Stats = a.observer.sampler

@@ -39,7 +39,7 @@ func (a *agent) resources() *resources.Resources {
 	return resources.New(resources.Config{
 		MetadataFiles: files, MetadataFileName: taskmeta.FileName,
 		Keys: a.aws.roles, Parameters: a.aws.services, Secrets: secretsManager{a.aws.services}, Objects: a.aws.services, Tokens: a.aws.services,
-		Volumes: a.host.volumes, NetNS: a.taskNetNS,
+		Volumes: a.host.volumes, NetNS: a.taskNetNS, Faults: a.host.faults,
 		Firelens: a.routers(),
 		Region:   c.Region, AuthType: c.Image.AuthType, AuthData: c.Image.AuthData, Log: a.log.Named("resources"),
 	})

@@ -172,7 +172,8 @@ func (s *sessions) describe(ctx context.Context) (control.Host, error) {
 			TaskENIBlocksIMDS: c.Network.AWSVPCBlockIMDS || c.Network.BlockIMDS, TaskENIVersion: ecsVersion,
 			Secrets: true, EnvironmentFiles: true, RegistryAuth: true, Firelens: true,
 			Volumes: true, EFS: volumes.CanMountEFS(), EFSAuth: efsAuth(c), EBS: ebsVolumes(c),
-			SELinux: c.Capability.SELinux, AppArmor: c.Capability.AppArmor,
+			FaultInjection: a.host.faults.canAll(c),
+			SELinux:        c.Capability.SELinux, AppArmor: c.Capability.AppArmor,
 			TaskRoles: c.Capability.TaskIAMRole, TaskRolesHost: c.Capability.TaskIAMRoleHost && !a.host.metadata.beside(),
 		},
 	}

@@ -117,6 +117,8 @@ type Config struct {
 	// task, from which its file servers are reached.
 	Volumes Volumes
 	NetNS   func(d *task.Definition) string
+	// Faults ends network faults.
+	Faults Faults
 	// Firelens is what log routers are told.
 	Firelens Firelens
 	Log      *zap.Logger
@@ -167,6 +169,9 @@ func (r *Resources) build(c Config) []part {
 	if c.Volumes != nil {
 		r.volumes = &taskVolumes{store: c.Volumes, netns: c.NetNS}
 		all = append(all, r.volumes)
+	}
+	if c.Faults != nil {
+		all = append(all, networkFaults{c.Faults})
 	}
 	if c.Firelens.Dir != "" {
 		all = append(all, &logRouter{Firelens: c.Firelens, keys: c.Keys, objects: c.Objects, log: c.Log})

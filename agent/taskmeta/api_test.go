@@ -99,28 +99,3 @@ func TestProtectionAsks(t *testing.T) {
 		}
 	})
 }
-
-// faultBook keeps what it was asked.
-type faultBook struct{ asked *FaultRequest }
-
-func (b faultBook) ServeFault(w http.ResponseWriter, _ *http.Request, f FaultRequest) {
-	*b.asked = f
-	w.WriteHeader(http.StatusTeapot)
-}
-
-// TestFaults: handed on with the task, and without one for a neighbour.
-func TestFaults(t *testing.T) {
-	var got FaultRequest
-	w := newWorld(t, func(c *Config) { c.Faults = faultBook{&got} })
-	const path = "/api/web-id/fault/v1/network-latency/start"
-	if a := w.ask(t, fromWeb, http.MethodPost, path); a.status != http.StatusTeapot || got.Task == nil || got.Container != "web_1" ||
-		got.Fault != "network-latency" || got.Action != "start" {
-		t.Errorf("%d, handed on %+v", a.status, got)
-	}
-	if a := w.ask(t, fromVPC, http.MethodPost, path); a.status != http.StatusTeapot || got.Task != nil {
-		t.Errorf("a neighbour: %d, handed on %+v", a.status, got)
-	}
-	if a := w.ask(t, fromWeb, http.MethodGet, path); a.status != http.StatusMethodNotAllowed || a.header.Get("Allow") != "POST" {
-		t.Errorf("GET: %d", a.status)
-	}
-}

@@ -6,8 +6,8 @@
 //
 //	container ─▶ 169.254.170.2:80 ─▶ (nftables) ─▶ Server ─┬─ metadata, stats ── Index, Stats
 //	                                   │                   ├─ credentials ────── credentials.Store, audit log
-//	                                   ▼                   └─ protection, faults ── ECS, with the task's role
-//	                            who is it? (caller)
+//	                                   ▼                   ├─ protection ───────── ECS, with the task's role
+//	                            who is it? (caller)            └─ faults ───────────── Faults
 //
 // # Who is calling
 //

@@ -20,8 +20,8 @@ type limiter struct {
 	buckets map[string]*rate.Limiter
 }
 
-func newLimiter(perSecond, burst int) *limiter {
-	return &limiter{rate: rate.Limit(perSecond), burst: burst, buckets: map[string]*rate.Limiter{}}
+func newLimiter(perSecond rate.Limit, burst int) *limiter {
+	return &limiter{rate: perSecond, burst: burst, buckets: map[string]*rate.Limiter{}}
 }
 
 // allow takes a token of the caller's, if there is one.

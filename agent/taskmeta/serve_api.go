@@ -38,7 +38,7 @@ const (
 // serveAPI serves what is below /api/ID. It acts for the task, so it is the
 // task's alone: another caller is told that there is no such id.
 func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request, id, tail string) {
-	t, name, known := s.cfg.Index.Container(id)
+	t, _, known := s.cfg.Index.Container(id)
 	if known {
 		ours, err := callerOf(r).belongs(s, t)
 		if err != nil {
@@ -53,11 +53,7 @@ func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request, id, tail strin
 	case tail == "/task-protection/v1/state" && s.cfg.Protection != nil:
 		s.protection(w, r, t)
 	case len(parts) == 5 && parts[1] == "fault" && parts[2] == "v1" && s.cfg.Faults != nil:
-		if r.Method != http.MethodPost {
-			methodNotAllowed(w, http.MethodPost)
-			return
-		}
-		s.cfg.Faults.ServeFault(w, r, FaultRequest{Task: t, Container: name, Fault: parts[3], Action: parts[4]})
+		s.fault(w, r, faultRequest{id: id, task: t, kind: parts[3], action: parts[4]})
 	default:
 		http.NotFound(w, r)
 	}

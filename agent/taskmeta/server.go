@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/time/rate"
 
 	"github.com/berthd/berth/agent/credentials"
 	"github.com/berthd/berth/agent/task"
@@ -31,19 +32,6 @@ type Host struct {
 	// Zone is the availability zone, "" also where it is not to be told.
 	Zone, ZoneID string
 	VPC          string
-}
-
-// Faults serves the network faults that a container asks for: POST
-// /api/ID/fault/v1/FAULT/ACTION. The caller is known to be of the task.
-type Faults interface {
-	ServeFault(w http.ResponseWriter, r *http.Request, f FaultRequest)
-}
-
-// FaultRequest is a fault that is asked for, such as network-latency and start.
-type FaultRequest struct {
-	Task          *Task
-	Container     string
-	Fault, Action string
 }
 
 // Config is what a Server is made of. Index, Host, Credentials and Log are
@@ -79,6 +67,8 @@ type Server struct {
 	tags     *tagCache
 	limiter  *limiter
 	auditLog *auditLog
+	// faultLimiter is for what is asked about faults, besides limiter.
+	faultLimiter *limiter
 }
 
 // New makes a server; Serve runs it.
@@ -86,7 +76,8 @@ func New(c Config) *Server {
 	if c.Rate <= 0 || c.Burst <= 0 {
 		c.Rate, c.Burst = 40, 60
 	}
-	s := &Server{cfg: c, log: c.Log, limiter: newLimiter(c.Rate, c.Burst), auditLog: newAuditLog(c.Audit, c.Log)}
+	s := &Server{cfg: c, log: c.Log, limiter: newLimiter(rate.Limit(c.Rate), c.Burst), auditLog: newAuditLog(c.Audit, c.Log)}
+	s.faultLimiter = newLimiter(faultsPerSecond, 1)
 	if c.Tags != nil {
 		s.tags = newTagCache(c.Tags)
 	}

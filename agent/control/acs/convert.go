@@ -72,7 +72,7 @@ func (cv Conversion) Convert(t *wire.Task, path string) (task.Definition, error)
 	d := task.Definition{
 		ARN: t.ARN, ID: task.IDFromARN(t.ARN),
 		ClusterARN: t.ClusterARN, Family: t.Family, Version: t.Version,
-		LaunchType: t.LaunchType, Service: t.ServiceName, Group: t.Group,
+		LaunchType: t.LaunchType, FaultInjection: t.EnableFaultInjection, Service: t.ServiceName, Group: t.Group,
 		CPU: t.CPU, Memory: t.Memory,
 	}
 	if !identifier.MatchString(d.ID) {
@@ -227,11 +227,8 @@ func field(path, format string, args ...any) error {
 // unsupportedInTask finds what a task asks for at its own level that there is
 // not yet.
 func unsupportedInTask(t *wire.Task, path string) error {
-	switch {
-	case t.DesiredStatus != wire.DesiredRunning:
+	if t.DesiredStatus != wire.DesiredRunning {
 		return &UnsupportedError{path + ".desiredStatus", "the desired status " + t.DesiredStatus}
-	case t.EnableFaultInjection:
-		return &UnsupportedError{path + ".enableFaultInjection", "fault injection"}
 	}
 	for i, a := range t.Attachments {
 		if a.AttachmentType == wire.AttachmentServiceConnect {

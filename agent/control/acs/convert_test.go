@@ -202,6 +202,9 @@ func TestSmallThings(t *testing.T) {
 	if err != nil || d.Network != task.NetworkNone {
 		t.Errorf("network mode of the document is %q, %v", d.Network, err)
 	}
+	if d, err = (Conversion{}).Convert(readTask(t, withTask(`"enableFaultInjection":true`)), "t"); err != nil || !d.FaultInjection {
+		t.Errorf("faults may be asked for: %v, %v", d.FaultInjection, err)
+	}
 	if c := first(one(`"environment":{"AWS_DEFAULT_REGION":"x"}`)); c.EnvironmentWithoutRegion {
 		t.Error("the region is set and yet to be added")
 	}
