@@ -107,7 +107,7 @@ func (n *Network) makeBranch(e *ipam.ENI, ns netns.NsHandle) error {
 // be the end of the host.
 func (n *Network) mayTake(index int) error {
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		routes, err := n.nl.RouteListFiltered(family, &netlink.Route{Dst: nil}, netlink.RT_FILTER_DST)
+		routes, err := routesLike(n.nl, family, &netlink.Route{Dst: nil}, netlink.RT_FILTER_DST)
 		if err != nil {
 			return fmt.Errorf("cannot list default routes: %w", err)
 		}
@@ -137,7 +137,7 @@ func (n *Network) giveBack(path string) (err error) {
 		return fmt.Errorf("cannot open netlink socket in the namespace: %w", err)
 	}
 	defer inside.Close()
-	links, err := inside.LinkList()
+	links, err := whole(inside.LinkList)
 	if err != nil {
 		return fmt.Errorf("cannot list links of the namespace: %w", err)
 	}
@@ -202,7 +202,7 @@ func moveLink(from, to netns.NsHandle, index int, name, alias string) error {
 // linkByMAC finds a device by its hardware address. Links that are made on top of others (bridges, VLANs) often have the
 // address of what is beneath, and are passed over; a VLAN counts where it is eth0, as the branch of an endpoint.
 func linkByMAC(h *netlink.Handle, mac ipam.MAC) (netlink.Link, error) {
-	links, err := h.LinkList()
+	links, err := whole(h.LinkList)
 	if err != nil {
 		return nil, fmt.Errorf("cannot list links: %w", err)
 	}

@@ -64,7 +64,7 @@ func (n *Network) Ensure(ctx context.Context) error {
 
 // routes are the host's routes of all tables that lead elsewhere than to our bridge.
 func (n *Network) routes() ([]ipam.Route, error) {
-	links, err := n.nl.LinkList()
+	links, err := whole(n.nl.LinkList)
 	if err != nil {
 		return nil, fmt.Errorf("cannot list links: %w", err)
 	}
@@ -72,7 +72,7 @@ func (n *Network) routes() ([]ipam.Route, error) {
 	for _, l := range links {
 		names[l.Attrs().Index] = l.Attrs().Name
 	}
-	list, err := n.nl.RouteListFiltered(netlink.FAMILY_ALL, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
+	list, err := routesLike(n.nl, netlink.FAMILY_ALL, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
 	if err != nil {
 		return nil, fmt.Errorf("cannot list routes: %w", err)
 	}
@@ -131,7 +131,7 @@ func (n *Network) settled() (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("cannot find bridge %s: %w", n.cfg.Bridge, err)
 	}
-	have, err := n.nl.AddrList(link, netlink.FAMILY_ALL)
+	have, err := addressesOf(n.nl, link, netlink.FAMILY_ALL)
 	if err != nil {
 		return false, fmt.Errorf("cannot list addresses of bridge %s: %w", n.cfg.Bridge, err)
 	}
@@ -154,7 +154,7 @@ func (n *Network) mtu() int {
 	}
 	const ethernet = 1500
 	for _, f := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		routes, err := n.nl.RouteListFiltered(f, &netlink.Route{Dst: nil}, netlink.RT_FILTER_DST)
+		routes, err := routesLike(n.nl, f, &netlink.Route{Dst: nil}, netlink.RT_FILTER_DST)
 		if err != nil {
 			continue // the other family, or the default, will do
 		}
@@ -233,7 +233,7 @@ func (n *Network) address(bridge *netlink.Bridge) error {
 	if n.cfg.TMDS.IsValid() && !n.cfg.TMDSBeside {
 		want[netip.PrefixFrom(metadataAddress(), 32)] = true
 	}
-	have, err := n.nl.AddrList(bridge, netlink.FAMILY_ALL)
+	have, err := addressesOf(n.nl, bridge, netlink.FAMILY_ALL)
 	if err != nil {
 		return fmt.Errorf("cannot list addresses of bridge %s: %w", n.cfg.Bridge, err)
 	}

@@ -64,7 +64,7 @@ func (n *Network) dropLinks(wanted map[string]bool) (sound map[string]bool, remo
 	if err != nil {
 		return nil, nil, err
 	}
-	links, err := n.nl.LinkList()
+	links, err := whole(n.nl.LinkList)
 	if err != nil {
 		return nil, nil, fmt.Errorf("cannot list links: %w", err)
 	}

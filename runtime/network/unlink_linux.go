@@ -86,7 +86,7 @@ func (u *unlinker) removeOne(l netlink.Link) error {
 
 // find returns those of the links that exist.
 func (u *unlinker) find(wanted map[string]bool) (map[string]netlink.Link, error) {
-	all, err := u.n.nl.LinkList()
+	all, err := whole(u.n.nl.LinkList)
 	if err != nil {
 		return nil, fmt.Errorf("cannot list links: %w", err)
 	}
@@ -106,7 +106,7 @@ func (u *unlinker) removeGroup(links map[string]netlink.Link) error {
 			return fmt.Errorf("cannot set group of link %s: %w", l.Attrs().Name, err)
 		}
 	}
-	all, err := u.n.nl.LinkList()
+	all, err := whole(u.n.nl.LinkList)
 	if err != nil {
 		return fmt.Errorf("cannot list links: %w", err)
 	}
