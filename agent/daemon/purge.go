@@ -120,7 +120,7 @@ func purgeHost(ctx context.Context, o *Options, all bool) (removed Removed, err 
 			errs = append(errs, err)
 		}
 	}
-	errs = append(errs, h.network.Teardown(ctx))
+	errs = append(errs, h.faults.Sweep(ctx, func(string) bool { return false }), h.network.Teardown(ctx))
 	errs = append(errs, h.volumes.Sweep(ctx, func(string) bool { return false }))
 	delete(tasks, "") // A container that is not the engine's names no task.
 	for id := range tasks {
