@@ -289,6 +289,9 @@ type Agent struct {
 	LogFormat      string // logfmt or json
 	LogQueueMB     int    // MiB of each container's lines that may wait on disk for a log service
 	UpdatesEnabled bool
+	UpdateSource   string        // where signed releases are: https://…, s3://… or a directory; empty for nowhere
+	UpdateRoot     string        // root metadata that they are believed by; empty for the package's
+	UpdateDeadline time.Duration // how long a new version has to prove itself
 }
 
 // Explicit tells whether name was set by any source, rather than left at its default.

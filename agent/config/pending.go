@@ -12,13 +12,12 @@ type pending struct {
 func pendings() map[string]pending {
 	const (
 		awsvpc  = "Berth draws the addresses from which awsvpc tasks reach it"
-		updates = "updates of Berth come with its package"
+		updates = "Berth keeps an update beside the version that runs"
 		poll    = "Berth reads every container each second, and that costs little"
 	)
 	return map[string]pending{
 		"ECS_ENABLE_SPOT_INSTANCE_DRAINING": {"this version does not watch for spot interruptions", "false"},
 		"ECS_WARM_POOLS_CHECK":              {"this version registers at once, in a warm pool too", "false"},
-		"ECS_UPDATES_ENABLED":               {updates, "false"},
 		"ECS_UPDATE_DOWNLOAD_DIR":           {updates, ""},
 		"ECS_CHECKPOINT":                    {"Berth always keeps its state", "true"},
 

@@ -68,6 +68,9 @@ func agentRows() []row {
 		field[int]{env: "BERTH_LOG_QUEUE_MB", kind: integers(), bound: notBelow(1), at: func(c *Config) *int { return &c.Agent.LogQueueMB }}.row(),
 		field[string]{env: "ECS_LOGLEVEL", kind: words[string](false, "crit", "error", "warn", "info", "debug", "none"), at: func(c *Config) *string { return &c.Agent.LogLevel }}.row(),
 		field[string]{env: "ECS_LOG_OUTPUT_FORMAT", kind: words[string](false, "logfmt", "json"), at: func(c *Config) *string { return &c.Agent.LogFormat }}.row(),
+		field[string]{env: "BERTH_UPDATE_SOURCE", kind: texts(), at: func(c *Config) *string { return &c.Agent.UpdateSource }}.row(),
+		field[string]{env: "BERTH_UPDATE_ROOT", kind: texts(), bound: absolute, at: func(c *Config) *string { return &c.Agent.UpdateRoot }}.row(),
+		field[time.Duration]{env: "BERTH_UPDATE_DEADLINE", kind: durations(), bound: within(5*time.Second, 30*time.Minute), at: func(c *Config) *time.Duration { return &c.Agent.UpdateDeadline }}.row(),
 		field[bool]{env: "ECS_UPDATES_ENABLED", key: "UpdatesEnabled", kind: booleans(), at: func(c *Config) *bool { return &c.Agent.UpdatesEnabled }}.row(),
 	}
 }
