@@ -82,11 +82,11 @@ func Run(ctx context.Context, o Options) error {
 }
 
 func (a *agent) run(ctx context.Context) (err error) {
-	if err := a.settle(ctx); err != nil {
-		return err
-	}
 	if err := FindECSAgent(ctx, &a.options.Config); err != nil {
 		return &TerminalError{Err: err}
+	}
+	if err := a.settle(ctx); err != nil {
+		return err
 	}
 	if a.host, err = openHost(&a.options, a.log); err != nil {
 		return err
