@@ -21,7 +21,8 @@
 // The host's loopback addresses cannot be reached from the bridge, although route_localnet is on there for the sake of
 // 127.0.0.1 above. Ports that are not published cannot be reached from other hosts by way of a route to the pool.
 // 169.254.170.2, the address of the task metadata endpoint, is served to this host and its containers only. A container
-// cannot use another container's addresses as source, so that an address tells who is calling. A process
+// cannot use another container's addresses as source, nor answer for them (ARP, neighbour discovery), so that an address
+// tells who is calling. A process
 // of the host cannot forge one to that endpoint either. Optionally the instance metadata service is closed to containers,
 // also to those in the host's namespace: their sockets are known by control group (see [HostTasks]).
 //

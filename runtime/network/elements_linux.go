@@ -38,6 +38,9 @@ func (e element) String() string {
 // elements are what the sets must contain for an endpoint.
 func (f *firewall) elements(e ipam.Endpoint) []element {
 	var out []element
+	if f.guarded && !e.None() {
+		out = append(out, element{set: f.sets.macs, key: macKey(f.cfg.linkName(e.ID), e.MAC)})
+	}
 	for _, v := range []struct {
 		addr                  netip.Addr
 		publish, imds, source *nftables.Set
@@ -69,10 +72,12 @@ func publishElement(s *nftables.Set, p ipam.Publish, i int, addr netip.Addr) ele
 	return element{set: s, key: string(append(key, 0, 0)), val: string(append(val, 0, 0))}
 }
 
+func macKey(link string, mac ipam.MAC) string {
+	return string(append(append(linkBytes(link), mac[:]...), 0, 0))
+}
+
 func sourceKey(link string, mac ipam.MAC, addr netip.Addr) string {
-	key := append(linkBytes(link), mac[:]...)
-	key = append(key, 0, 0)
-	return string(append(key, addr.AsSlice()...))
+	return macKey(link, mac) + string(addr.AsSlice())
 }
 
 // belongs reports whether an element of the kernel's concerns an endpoint, whatever ports the endpoint has now.

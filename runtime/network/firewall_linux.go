@@ -41,6 +41,7 @@ type firewall struct {
 type sets struct {
 	publish4, publish6 *nftables.Set // protocol . host port → container address . port
 	imds4, imds6       *nftables.Set // addresses that may reach instance metadata
+	macs               *nftables.Set // link . hardware address that may come in there
 	source4, source6   *nftables.Set // link . hardware address . address that may come in there
 	tasks, allowed     *nftables.Set // control groups of tasks in the host's namespace: see HostTasks
 }
@@ -57,6 +58,7 @@ func newFirewall(cfg *Config, netnsFD int) *firewall {
 	service := nftables.TypeInetService
 	port := concat(nftables.TypeInetProto, service)
 	to4, to6 := concat(nftables.TypeIPAddr, service), concat(nftables.TypeIP6Addr, service)
+	mac := concat(nftables.TypeIFName, nftables.TypeEtherAddr)
 	src4 := concat(nftables.TypeIFName, nftables.TypeEtherAddr, nftables.TypeIPAddr)
 	src6 := concat(nftables.TypeIFName, nftables.TypeEtherAddr, nftables.TypeIP6Addr)
 	// An ID is a number within one transaction; given here because the library would draw it without a lock.
@@ -69,6 +71,7 @@ func newFirewall(cfg *Config, netnsFD int) *firewall {
 		source6:  &nftables.Set{ID: 6, Table: f.ports, Name: "source6", Concatenation: true, KeyType: src6},
 		tasks:    &nftables.Set{ID: 7, Table: f.table, Name: "tasks", KeyType: nftables.TypeCGroupV2},
 		allowed:  &nftables.Set{ID: 8, Table: f.table, Name: "allowed", KeyType: nftables.TypeCGroupV2},
+		macs:     &nftables.Set{ID: 9, Table: f.ports, Name: "macs", Concatenation: true, KeyType: mac},
 	}
 	return f
 }
@@ -77,7 +80,7 @@ func newFirewall(cfg *Config, netnsFD int) *firewall {
 func (f *firewall) inUse() []*nftables.Set {
 	s := []*nftables.Set{f.sets.publish4, f.sets.publish6, f.sets.imds4, f.sets.imds6}
 	if f.guarded {
-		s = append(s, f.sets.source4, f.sets.source6)
+		s = append(s, f.sets.macs, f.sets.source4, f.sets.source6)
 	}
 	return s
 }
@@ -152,7 +155,7 @@ func (f *firewall) write(c *nftables.Conn) error {
 	b.filter(f.table)
 	if f.guarded {
 		c.AddTable(f.ports)
-		for _, s := range []*nftables.Set{f.sets.source4, f.sets.source6} {
+		for _, s := range []*nftables.Set{f.sets.macs, f.sets.source4, f.sets.source6} {
 			if err := c.AddSet(s, nil); err != nil {
 				return fmt.Errorf("cannot describe nftables set %s: %w", s.Name, err)
 			}

@@ -136,32 +136,6 @@ func (b batch) guardSide(in, forward *nftables.Chain) {
 	b.rule(forward, oifname(side), newFlow(), drop())
 }
 
-// guardSources drops what comes out of a container with addresses that are not its own. IPv6 link-local addresses are
-// let through, and the unspecified one, since neighbour discovery needs them.
-func (b batch) guardSources(t *nftables.Table) {
-	c := b.chain(nftables.Chain{
-		Table: t, Name: "prerouting", Type: nftables.ChainTypeFilter,
-		Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityRef(-200),
-	})
-	ours := iifPrefix(b.cfg.linkPrefix())
-	const ll, nh = expr.PayloadBaseLLHeader, expr.PayloadBaseNetworkHeader
-	b.rule(c, ours, etherType(etherARP), load(nh, 8, 6, fifth), load(nh, 14, 4, sixth), notIn(b.sets.source4), drop())
-	b.rule(c, ours, etherType(etherIPv4), load(ll, 6, 6, fifth), load(nh, 12, 4, sixth), notIn(b.sets.source4), drop())
-	linkLocal := slices.Concat(etherType(etherIPv6), saddrBits(netip.MustParsePrefix("fe80::/10")), accept())
-	unspecified := slices.Concat(etherType(etherIPv6), saddrBits(netip.PrefixFrom(netip.IPv6Unspecified(), 128)), accept())
-	b.rule(c, ours, linkLocal)
-	b.rule(c, ours, unspecified)
-	b.rule(c, ours, etherType(etherIPv6), load(ll, 6, 6, fifth), load(nh, 8, 16, sixth), notIn(b.sets.source6), drop())
-}
-
-// notIn matches link . hardware address . address, of which the caller has loaded the latter two.
-func notIn(s *nftables.Set) []expr.Any {
-	return []expr.Any{
-		&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: reg},
-		&expr.Lookup{SourceRegister: reg, SetName: s.Name, SetID: s.ID, Invert: true},
-	}
-}
-
 func saddrNotIn(s *nftables.Set) []expr.Any {
 	offset, length := uint32(12), uint32(4)
 	if s.KeyType.Bytes == 16 {
