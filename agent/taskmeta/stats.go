@@ -169,7 +169,8 @@ func cpu(s *metrics.Sample, cpus int) cpuShape {
 
 // memory is the kernel's own memory.stat with, beside its keys, the count of
 // processes that the kernel killed for want of memory, which Docker has no
-// place for.
+// place for. What readers subtract from the usage is of the same moment as the
+// usage: of now it could be more than that.
 func memory(s *metrics.Sample, d *metrics.Detail, host uint64) memoryShape {
 	out := memoryShape{Usage: s.Memory.Usage, Stats: maps.Clone(d.MemoryStat), FailCnt: s.Memory.FailCount, Limit: s.Memory.Limit}
 	if host != 0 {
@@ -178,9 +179,22 @@ func memory(s *metrics.Sample, d *metrics.Detail, host uint64) memoryShape {
 	if s.Version == metrics.V1 {
 		out.MaxUsage = s.Memory.Peak
 	}
-	if out.Stats != nil {
-		out.Stats["oom_kill"] = s.Memory.OOMKills
+	if out.Stats == nil {
+		return out
 	}
+	then := map[string]uint64{"inactive_file": s.Memory.InactiveFile, "file": s.Memory.File}
+	if s.Version == metrics.V1 {
+		then = map[string]uint64{
+			"inactive_file": s.Memory.InactiveFile, "total_inactive_file": s.Memory.InactiveFile,
+			"cache": s.Memory.Cache, "total_cache": s.Memory.File,
+		}
+	}
+	for key, value := range then {
+		if _, there := out.Stats[key]; there {
+			out.Stats[key] = value
+		}
+	}
+	out.Stats["oom_kill"] = s.Memory.OOMKills
 	return out
 }
 

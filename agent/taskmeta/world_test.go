@@ -141,7 +141,7 @@ func (r readings) Latest(id string) (metrics.Reading, bool) {
 
 func (r readings) Detail(string) (metrics.Detail, error) {
 	return metrics.Detail{
-		MemoryStat: map[string]uint64{"cache": 4096, "inactive_file": 2048}, PerCPU: []uint64{6e9, 4e9},
+		MemoryStat: map[string]uint64{"cache": 4096, "inactive_file": 1 << 40, "total_inactive_file": 1 << 40, "mapped_file": 512}, PerCPU: []uint64{6e9, 4e9},
 		Devices: []metrics.DeviceIO{
 			{Major: 8, Minor: 16, BlockIO: metrics.BlockIO{ReadBytes: 1, WriteBytes: 2, ReadOps: 3, WriteOps: 4}},
 			{Major: 8, Minor: 0, BlockIO: metrics.BlockIO{ReadBytes: 512, WriteBytes: 1024, ReadOps: 1, WriteOps: 2}},
@@ -154,7 +154,7 @@ func reading(v metrics.Version) metrics.Reading {
 	r.Sample = metrics.Sample{
 		Time: moment(20), Version: v,
 		CPU:    metrics.CPU{Usage: 10e9, User: 7e9, System: 3e9, Periods: 100, ThrottledPeriods: 40, ThrottledTime: 5e8, HostUsage: 900e9},
-		Memory: metrics.Memory{Usage: 20 << 20, Limit: metrics.NoLimit, Peak: 30 << 20, FailCount: 6, OOMKills: 2},
+		Memory: metrics.Memory{Usage: 20 << 20, Limit: metrics.NoLimit, Peak: 30 << 20, FailCount: 6, OOMKills: 2, Cache: 4096, InactiveFile: 2048},
 		PIDs:   metrics.PIDs{Current: 4, Limit: 100},
 		Network: &metrics.Network{Interfaces: []metrics.Interface{
 			{Name: "eth0", Traffic: metrics.Traffic{RxBytes: 1, RxPackets: 2, RxErrors: 3, RxDropped: 4, TxBytes: 5, TxPackets: 6, TxErrors: 7, TxDropped: 8}},
