@@ -81,7 +81,7 @@ func openHost(o *Options, log *zap.Logger) (h *host, err error) {
 	}
 	if h.runtime, err = ctrd.New(ctrd.Config{
 		Address: c.Containerd.Address, Namespace: c.Containerd.Namespace, Snapshotter: c.Containerd.Snapshotter,
-		StateDir: filepath.Join(c.Paths.Run, "ctrd"), CgroupDriver: driver, Init: o.Init, Front: front(o),
+		StateDir: filepath.Join(c.Paths.Run, "ctrd"), VolumesDir: filepath.Join(c.Paths.Data, "image-volumes"), CgroupDriver: driver, Init: o.Init, Front: front(o),
 		CDIDirs: cdiDirs(c), Log: log.Named("ctrd"),
 	}); err != nil {
 		return h, err

@@ -178,6 +178,9 @@ func (e *Engine) spec(ctx context.Context, d *task.Definition, w *creation) (con
 	spec.Labels, spec.CgroupParent = labels(d, c), e.config.Cgroups.Parent(d.ID)
 	spec.Process.Env, spec.Process.SecretEnv = e.environment(w), outfit.SecretEnv
 	spec.Mounts = slices.Concat(spec.Mounts, outfit.Mounts)
+	for _, from := range c.VolumesFrom {
+		spec.VolumesFrom = append(spec.VolumesFrom, container.VolumesFrom{Of: RuntimeID(d.ARN, from.Container), ReadOnly: from.ReadOnly})
+	}
 	spec.Rights.GroupAdd = slices.Concat(spec.Rights.GroupAdd, outfit.Groups)
 	spec.Devices = slices.Concat(spec.Devices, outfit.Devices)
 	join(d, &spec)

@@ -89,6 +89,10 @@ type Container struct {
 	MetadataID string
 	// VolumeMounts are the volumes of the task that the container sees.
 	VolumeMounts []VolumeMount
+	// VolumesFrom are the containers of the task whose mounts this one has too.
+	// Those that the payload names are among its own already; what is left are the
+	// volumes that the others' images declare.
+	VolumesFrom []VolumesFrom
 	// Secrets are fetched with the execution role before the container is created.
 	Secrets []Secret
 	// EnvironmentFiles are ARNs of S3 objects that hold variables.

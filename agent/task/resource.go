@@ -62,6 +62,12 @@ type VolumeMount struct {
 	Options []string
 }
 
+// VolumesFrom takes the mounts of another container of the task.
+type VolumesFrom struct {
+	Container string
+	ReadOnly  bool
+}
+
 // Secret is a value in a secret store. It is never part of a State: only where
 // it is found.
 type Secret struct {

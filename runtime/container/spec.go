@@ -33,7 +33,10 @@ type Spec struct {
 	Limits  Limits
 	Rights  Rights
 	Mounts  []Mount
-	Devices []Device
+	// VolumesFrom are containers that exist already, whose images' volumes this one
+	// sees too, at the same places.
+	VolumesFrom []VolumesFrom
+	Devices     []Device
 	// GPUs are ids of the host's GPUs that the container gets; "all" is every one.
 	GPUs []string
 	// Sysctls are set in the container's namespaces.
@@ -179,6 +182,12 @@ type Mount struct {
 	Options []string
 	// CopyUp fills an empty Source with the image's content at Destination.
 	CopyUp bool
+}
+
+// VolumesFrom takes the volumes of the image of the container Of.
+type VolumesFrom struct {
+	Of       string
+	ReadOnly bool
 }
 
 // Device is a device node of the host given to the container.

@@ -82,6 +82,9 @@ func (r *Runtime) create(ctx context.Context, spec container.Spec) error {
 	if serr := r.dropSecrets(spec.ID); serr != nil {
 		r.log.Warn("cannot forget the secrets of a container that was not created", zap.String("container", spec.ID), zap.Error(serr))
 	}
+	if verr := r.dropVolumes(spec.ID); verr != nil {
+		r.log.Warn("cannot remove the volumes of a container that was not created", zap.String("container", spec.ID), zap.Error(verr))
+	}
 	// What is left would be found by the next Create, but there may be none.
 	if rerr := r.client.SnapshotService(r.cfg.Snapshotter).Remove(context.WithoutCancel(ctx), spec.ID); rerr != nil {
 		r.log.Warn("cannot remove snapshot of a container that was not created", zap.String("container", spec.ID), zap.Error(rerr))
@@ -119,6 +122,10 @@ func (r *Runtime) prepare(ctx context.Context, id string, img images.Image, info
 
 // finish makes spec and record.
 func (r *Runtime) finish(ctx context.Context, spec container.Spec, info imageInfo, root []mount.Mount) error {
+	volumes, err := r.imageVolumes(ctx, &spec, info)
+	if err != nil {
+		return err
+	}
 	if err := r.prepareMounts(ctx, spec, root); err != nil {
 		return err
 	}
@@ -141,6 +148,7 @@ func (r *Runtime) finish(ctx context.Context, spec container.Spec, info imageInf
 	rec := record{
 		Labels: spec.Labels, Image: spec.Image, Digest: info.digest.String(),
 		Group: group(spec), IO: spec.IO, Secret: len(spec.Process.SecretEnv) > 0,
+		Volumes: volumes,
 	}
 	if spec.PID.Mode == "container" {
 		rec.PIDOf = spec.PID.Of

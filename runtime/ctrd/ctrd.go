@@ -49,6 +49,10 @@ type Config struct {
 	// StateDir holds the pipes of processes run by Exec, on a file system that
 	// a reboot empties; "" is /run/berth/ctrd.
 	StateDir string
+	// VolumesDir has the volumes that images declare, a directory for each
+	// container, on a disk that a reboot does not empty; "" makes none: what is
+	// written there stays in the container's own file system.
+	VolumesDir string
 	// ContentDir is on the disk that containerd keeps images on, whose free space is
 	// looked at before a pull; "" asks containerd.
 	ContentDir string

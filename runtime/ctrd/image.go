@@ -438,6 +438,9 @@ func (r *Runtime) Sweep(ctx context.Context) (removed []string, err error) {
 	if err := r.sweepSecrets(kept); err != nil {
 		return nil, r.fail(ctx, container.KindRemove, "sweep secret variables", err)
 	}
+	if err := r.sweepVolumes(kept); err != nil {
+		return nil, r.fail(ctx, container.KindRemove, "sweep volumes of images", err)
+	}
 	for _, key := range removed {
 		if err := sn.Remove(ctx, key); err != nil && !errdefs.IsNotFound(err) {
 			return nil, r.fail(ctx, container.KindRemove, "remove snapshot "+key, err)

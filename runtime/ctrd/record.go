@@ -56,6 +56,8 @@ type record struct {
 	Shm int64 `json:"shm,omitempty"`
 	// Secret says that the container has secret variables, which are not here.
 	Secret bool `json:"secret,omitempty"`
+	// Volumes are those that images declare, the container's own and others'.
+	Volumes []imageVolume `json:"volumes,omitempty"`
 }
 
 // mark is the recorded exit of a container, the value of labelExit.

@@ -84,6 +84,9 @@ func (r *Runtime) remove(ctx context.Context, id string) error {
 	if err := r.dropSecrets(id); err != nil {
 		return err
 	}
+	if err := r.dropVolumes(id); err != nil {
+		return err
+	}
 	if !known {
 		return nil
 	}

@@ -126,9 +126,10 @@ func TestConvertEverything(t *testing.T) {
 					},
 					PID: container.Namespace{Mode: "host"},
 				},
-				CPU:       999_999_999,
-				Log:       task.Log{Driver: "json-file"},
-				DependsOn: []task.Dependency{{Container: "web", Condition: task.ConditionCreate}},
+				CPU:         999_999_999,
+				Log:         task.Log{Driver: "json-file"},
+				DependsOn:   []task.Dependency{{Container: "web", Condition: task.ConditionCreate}},
+				VolumesFrom: []task.VolumesFrom{{Container: "web", ReadOnly: true}},
 			},
 		},
 	}

@@ -243,6 +243,7 @@ func (b *builder) volumesFrom(path string) error {
 				return err
 			}
 			inherit(out, &b.definition.Containers[source], from.ReadOnly)
+			out.VolumesFrom = append(out.VolumesFrom, task.VolumesFrom{Container: from.SourceContainer, ReadOnly: from.ReadOnly})
 			depend(out, from.SourceContainer, task.ConditionCreate)
 		}
 		done[c.Name] = true
