@@ -131,6 +131,19 @@ func (s *Series) Base() Base {
 	}
 }
 
+// Reached is what the counters have reached by now: the Base from which the container goes on once its cgroup is made anew, as it
+// is when its restart policy starts it again. Its network namespace stays, and so do the counters of that.
+func (s *Series) Reached() Base {
+	base := s.Base()
+	var cgroup Sample
+	last := s.last.raw.plus(&s.offset)
+	last.apply(&cgroup)
+	base.CPU, base.IO, base.OOMKills = cgroup.CPU, cgroup.IO, cgroup.Memory.OOMKills
+	base.Peak = max(base.Peak, s.newest.Memory.Peak)
+	base.FailCount = max(base.FailCount, s.newest.Memory.FailCount)
+	return base
+}
+
 // Newest tells the newest believed sample and the one before it, with carried counters, and how fast things changed between them.
 // Without any sample it reports false.
 func (s *Series) Newest() (newest, previous Sample, ok bool) {

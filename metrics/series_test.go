@@ -298,8 +298,12 @@ func TestNewCgroupCarriesTheTotals(t *testing.T) {
 	}
 	s.Add(with(at(0, 4000), life(1, 9, 500, 1)), 0)
 	s.Add(with(at(1000, 4500), life(1, 9, 500, 1)), 0)
+	reached := s.Reached()
 	// A new cgroup. It has used more than the old one had: only its identity shows that it is new.
 	s.Add(with(at(7000, 4600), life(2, 1, 300, 1)), 1)
+	if diff := cmp.Diff(s.Base(), reached); diff != "" {
+		t.Errorf("between the two lives it was foretold otherwise (-is +foretold):\n%s", diff)
+	}
 	newest, previous, _ := s.Newest()
 	if newest.CPU.Usage != uint64(9100*time.Millisecond) || newest.IO.WriteBytes != 2000 || newest.Memory.OOMKills != 2 {
 		t.Errorf("after the restart %v CPU, %d written, %d OOM kills; want the sums",

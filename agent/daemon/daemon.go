@@ -166,7 +166,7 @@ func (a *agent) build(ctx context.Context) ([]part, error) {
 	a.observer = &observer{
 		meta:    a.meta,
 		sampler: measuring.sampler, events: &hostapi.Events{}, cgroup: a.host.cgroups.ContainerPath, netns: a.host.network.NetNS,
-		tracked: map[string]time.Time{}, pulls: map[string]hostapi.PullView{},
+		bases: newBases(a), tracked: map[string]time.Time{}, pulls: map[string]hostapi.PullView{},
 	}
 	c := a.host.engineConfig(&a.options, a.capacity, a.log)
 	c.Observer, c.Reconciled = a.observer, a.reconciled
@@ -214,6 +214,7 @@ func (a *agent) build(ctx context.Context) ([]part, error) {
 // in containerd, and what it left of volumes and network faults.
 func (a *agent) sweep(ctx context.Context) {
 	a.sweepVolumes(ctx)
+	a.sweepBases()
 	a.sweepFaults(ctx)
 	swept, err := a.host.runtime.Sweep(ctx)
 	if err != nil {

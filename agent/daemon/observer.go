@@ -22,6 +22,8 @@ type observer struct {
 	// cgroup and netns say where a container is measured.
 	cgroup func(task, id string) string
 	netns  func(id string) string
+	// bases are what the counters of restarted containers had reached.
+	bases bases
 	// meta is told of every view of a task.
 	meta *meta
 	// ended is told of every view of a task that has stopped; nil is nobody.
@@ -34,7 +36,9 @@ type observer struct {
 
 var _ engine.Observer = (*observer)(nil)
 
-// Changed tracks what runs and forgets what does not.
+// Changed tracks what runs and forgets what does not. A container that its restart
+// policy is about to start again stays tracked: its counters go on from where they
+// were (spec/task-engine.md §13.6).
 func (o *observer) Changed(t engine.Task) {
 	o.meta.changed(t)
 	if o.ended != nil && (t.Forgotten || !t.State.StoppedAt.IsZero()) {
@@ -47,8 +51,7 @@ func (o *observer) Changed(t engine.Task) {
 		id := t.ContainerID(c.Name)
 		if c.Phase != task.PhaseRunning || t.Forgotten {
 			if _, was := o.tracked[id]; was {
-				delete(o.tracked, id)
-				o.sampler.Untrack(id)
+				o.pausedOrOver(id, t.Forgotten || t.Settled[c.Name])
 			}
 			continue
 		}
@@ -64,6 +67,20 @@ func (o *observer) Changed(t engine.Task) {
 	}
 }
 
+// pausedOrOver is told of a measured container that does not run any more, or not
+// at the moment.
+func (o *observer) pausedOrOver(id string, over bool) {
+	if over {
+		delete(o.tracked, id)
+		o.sampler.Untrack(id)
+		o.bases.forget(id)
+		return
+	}
+	if base, ok := o.sampler.Reached(id); ok {
+		o.bases.keep(id, base)
+	}
+}
+
 // target says how to measure a container.
 func (o *observer) target(t *engine.Task, i int, started time.Time) sampler.Target {
 	d, c := &t.State.Definition, &t.State.Containers[i]
@@ -72,6 +89,9 @@ func (o *observer) target(t *engine.Task, i int, started time.Time) sampler.Targ
 		Container: metrics.Container{ID: id, Name: c.Name, TaskARN: d.ARN, Family: d.Family, Revision: d.Version},
 		Cgroup:    o.cgroup(d.ID, id), Links: metrics.EthernetLinks, StartedAt: started,
 		RestartPolicy: d.Containers[i].Restart != nil, Restarts: c.Restarts.Count,
+	}
+	if target.RestartPolicy {
+		target.Base = o.bases.of(id)
 	}
 	switch d.Network {
 	case task.NetworkBridge:

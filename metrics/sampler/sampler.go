@@ -157,15 +157,16 @@ func (s *Sampler) Detail(id string) (metrics.Detail, error) {
 	return d, nil
 }
 
-// Base is what a container's counters have reached in its earlier lives, for whoever stores it. It changes only after restarts.
-func (s *Sampler) Base(id string) (metrics.Base, bool) {
+// Reached is what the counters of a container have reached, for whoever stores it until it is measured by a later agent: the Base of
+// its next life. It is asked between two lives.
+func (s *Sampler) Reached(id string) (metrics.Base, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e, ok := s.entries[id]
 	if !ok {
 		return metrics.Base{}, false
 	}
-	return e.series.Base(), true
+	return e.series.Reached(), true
 }
 
 // Collect sums up each container's samples since the last call and marks them as reported, whatever becomes of the report

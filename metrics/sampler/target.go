@@ -36,7 +36,7 @@ type Target struct {
 	// RestartPolicy says that the container has a restart policy, Restarts how often that has started it again so far.
 	RestartPolicy bool
 	Restarts      int
-	// Base is what Sampler.Base told the last time, if the container was measured by an earlier agent.
+	// Base is what Sampler.Reached told the last time, if the container was measured by an earlier agent.
 	Base metrics.Base
 }
 
