@@ -19,6 +19,9 @@ import (
 // binary is where the packages put the program.
 const binary = "/usr/bin/berth"
 
+// previous is the version that a bad update returns to; agent/update makes the link.
+const previous = "/usr/lib/berth/previous/berth"
+
 // unit is a unit file: section, key, and every value it was given.
 type unit map[string]map[string][]string
 
@@ -64,6 +67,8 @@ func TestAgentUnitAgreesWithTheCode(t *testing.T) {
 	})
 	want(t, u, "Service", map[string]string{
 		"Type": "notify", "NotifyAccess": "main", "ExecStart": binary + " agent", "Restart": "always", "KillMode": "process",
+		"ExecStartPre": "-" + previous + " update --guard start", "ExecStopPost": "-" + previous + " update --guard stop",
+		"SuccessExitStatus":        fmt.Sprint(cli.ExitUpdate),
 		"RestartPreventExitStatus": fmt.Sprint(cli.ExitTerminal), "RuntimeDirectoryPreserve": "yes",
 		"RuntimeDirectory": under(t, "/run", config.DefaultRunDir),
 		"StateDirectory":   under(t, "/var/lib", config.DefaultDataDir),
@@ -204,6 +209,9 @@ func TestVerbsInUnitsExist(t *testing.T) {
 			}
 			for _, v := range values {
 				f := strings.Fields(v)
+				if len(f) > 0 && f[0] == "-"+previous {
+					f[0] = binary
+				}
 				if len(f) < 2 || f[0] != binary || !slices.Contains(verbs, f[1]) {
 					t.Errorf("%s: %s=%s: the program has the verbs %v", name, key, v, verbs)
 				}

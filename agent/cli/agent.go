@@ -43,6 +43,9 @@ runs (berth-logs.service) the agent starts one, which outlives it.`,
 			if _, ok := errors.AsType[*daemon.TerminalError](err); ok {
 				return Terminal(err)
 			}
+			if _, ok := errors.AsType[*daemon.RestartError](err); ok {
+				return &exitError{ExitUpdate, err}
+			}
 			return err
 		},
 	}
@@ -74,6 +77,7 @@ func (a *app) agentOptions(file string) (*daemon.Options, error) {
 		o.SpawnLogs = func() error { return startLogUnit(spawner, log) }
 	}
 	o.Init = []string{spawner.Command[0], "init"}
+	a.prepareUpdates(o)
 	return o, nil
 }
 

@@ -28,6 +28,9 @@ const (
 	// ExitTerminal means that the agent must not be started again before somebody mends its settings or state; berth.service has it
 	// in RestartPreventExitStatus.
 	ExitTerminal = 5
+	// ExitUpdate means that the agent is to be started again at once, as another version: the ECS agent's code for that (spec/host.md
+	// §5.2).
+	ExitUpdate = 42
 )
 
 // Streams are where a command reads and writes. Terminal features are used if they are terminals.
@@ -126,7 +129,8 @@ A TASK is an ARN, an id, or enough of the beginning of an id. Where a container 
 TASK/CONTAINER; a task with one container needs no more than TASK.
 
 Exit codes: 0 done · 1 it did not work · 2 the command line is wrong · 5 (agent) the settings or the
-state must be mended before it is started again. exec answers with the exit code of its process.`,
+state must be mended before it is started again · 42 (agent) it is to be started again, as another
+version. exec answers with the exit code of its process.`,
 		Example: `  berth ps                        what runs here
   berth why 4f2a                  what a task waits for
   berth logs -f 4f2a/web          follow a container's output

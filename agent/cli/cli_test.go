@@ -19,7 +19,7 @@ import (
 	"github.com/berthd/berth/agent/hostapi/hostapitest"
 )
 
-var update = flag.Bool("update", false, "rewrite the golden files")
+var rewrite = flag.Bool("update", false, "rewrite the golden files")
 
 // result is how a command ended.
 type result struct {
@@ -43,7 +43,7 @@ func runWith(t *testing.T, socket, stdin string, argv ...string) result {
 func golden(t *testing.T, name, got string) {
 	t.Helper()
 	path := filepath.Join("testdata", name+".golden")
-	if *update {
+	if *rewrite {
 		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
 			t.Fatal(err)
 		}

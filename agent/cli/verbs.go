@@ -17,6 +17,7 @@ func (a *app) verbs() []*cobra.Command {
 		a.pull(),
 		a.doctor(),
 		a.config(),
+		a.update(),
 		a.version(),
 		a.agent(),
 		a.local(),

@@ -24,6 +24,7 @@ import (
 	"github.com/berthd/berth/agent/store"
 	"github.com/berthd/berth/agent/systemd"
 	"github.com/berthd/berth/agent/task"
+	"github.com/berthd/berth/agent/update"
 )
 
 // TerminalError is an error that starting the agent again cannot mend; its exit
@@ -41,6 +42,10 @@ type Options struct {
 	Version, Revision string
 	// SpawnLogs starts a log process where none answers; nil waits for one.
 	SpawnLogs func() error
+	// Updater knows the other versions of this program; nil when no package
+	// installed it. Updates carries out what ECS orders; nil refuses.
+	Updater *update.Updater
+	Updates UpdateOrders
 	// Init is the command that runs as PID 1 of containers that ask for one, when
 	// the host has none of the usual programs.
 	Init []string
@@ -67,6 +72,8 @@ type agent struct {
 	started     time.Time
 	capacity    engine.Capacity
 	meta        *meta
+	updating    *updating
+	orders      *orders
 	volumeViews func(d *task.Definition, c *task.Container) []resources.VolumeView
 }
 
@@ -88,6 +95,7 @@ func (a *agent) run(ctx context.Context) (err error) {
 	if err := a.settle(ctx); err != nil {
 		return err
 	}
+	a.updating = beginUpdating(a)
 	if a.host, err = openHost(&a.options, a.log); err != nil {
 		return err
 	}
@@ -188,6 +196,7 @@ func (a *agent) build(ctx context.Context) ([]part, error) {
 	if a.attachments, err = a.openAttachments(); err != nil {
 		return nil, err
 	}
+	a.orders = newOrders(a.options.Updates, a.updating.before, a.log.Named("update"))
 	a.sessions = newSessions(a)
 	a.observer.ended = a.sessions.ended
 	memory, err := memoryMiB("/proc/meminfo")
@@ -205,6 +214,8 @@ func (a *agent) build(ctx context.Context) ([]part, error) {
 		{"the host API", a.serveHost},
 		{"the introspection API", a.serveIntrospection},
 		{"the watchdog", a.watchdog},
+		{"the proof of an update", a.updating.run},
+		{"the orders to update", a.orders.run},
 		{"the line to ECS", a.sessions.run},
 	}
 	return parts, nil

@@ -229,6 +229,7 @@ func (s *sessions) communication(id control.Identity, endpoints *control.Endpoin
 			TaskRoles:          a.options.Config.Capability.TaskIAMRole, TaskRolesHost: a.options.Config.Capability.TaskIAMRoleHost,
 			TaskENI: a.options.Config.Network.TaskENI, Metadata: true, MetadataHost: a.host.metadata.forHostMode(),
 		},
+		Updates:   a.orders,
 		Heartbeat: t.Heartbeat, Inactive: t.Drop, Connected: s.connected(s.acs, "ACS"), Log: s.log.Named("acs"),
 	})
 }
@@ -243,7 +244,7 @@ func (s *sessions) telemetry(id control.Identity, endpoints *control.Endpoints) 
 		Status: a.board.Instance, Connected: s.connected(s.tcs, "TCS"), Log: s.log.Named("tcs"),
 	}
 	if !a.options.Config.Metrics.Disabled {
-		c.Metrics, c.Volumes = telemetry{a.observer.sampler}, a.volumeUsage
+		c.Metrics, c.Volumes = counted{telemetry{a.observer.sampler}, &a.updating.published}, a.volumeUsage
 	}
 	return tcs.New(c)
 }

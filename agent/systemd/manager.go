@@ -49,3 +49,22 @@ func GoingDown(ctx context.Context) (bool, error) {
 	}
 	return state.Value.Value() == "stopping", nil
 }
+
+// RestartUnit asks systemd to stop a unit if it runs and to start it, and does not wait until it has.
+func RestartUnit(ctx context.Context, name string) error {
+	conn, err := dbus.NewSystemdConnectionContext(ctx)
+	if err != nil {
+		return fmt.Errorf("cannot reach systemd: %w", err)
+	}
+	defer conn.Close()
+	if _, err := conn.RestartUnitContext(ctx, name, "replace", nil); err != nil {
+		return fmt.Errorf("cannot restart unit %s: %w", name, err)
+	}
+	return nil
+}
+
+// Booted says whether systemd is PID 1 of this host.
+func Booted() bool {
+	_, err := os.Stat("/run/systemd/system")
+	return err == nil
+}

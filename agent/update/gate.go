@@ -18,8 +18,8 @@ type Condition struct {
 	Met func(ctx context.Context) error
 }
 
-// Gate waits until every condition is met at once, and answers nil; after the deadline it answers which were not, and why. When ctx ends
-// first the error matches its cause.
+// Gate waits until every condition is met at once, and answers nil. After the deadline, or once one is hopeless, it answers which were not
+// met, and why, by an error that matches ErrGate. When ctx ends first the error matches its cause.
 func Gate(ctx context.Context, deadline time.Duration, conditions []Condition) error {
 	timer := time.NewTimer(deadline)
 	defer timer.Stop()
@@ -28,7 +28,11 @@ func Gate(ctx context.Context, deadline time.Duration, conditions []Condition) e
 	for {
 		var missing []string
 		for _, c := range conditions {
-			if err := c.Met(ctx); err != nil {
+			err := c.Met(ctx)
+			if errors.Is(err, ErrHopeless) && ctx.Err() == nil {
+				return fmt.Errorf("%w: %s: %w", ErrGate, c.Name, err)
+			}
+			if err != nil {
 				missing = append(missing, c.Name+": "+err.Error())
 			}
 		}
@@ -45,5 +49,9 @@ func Gate(ctx context.Context, deadline time.Duration, conditions []Condition) e
 	}
 }
 
-// ErrGate: a new version did not show what it has to.
-var ErrGate = errors.New("it did not prove itself")
+var (
+	// ErrGate: a new version did not show what it has to.
+	ErrGate = errors.New("it did not prove itself")
+	// ErrHopeless is what a condition matches when waiting for it does harm and no good.
+	ErrHopeless = errors.New("there is no waiting for it")
+)

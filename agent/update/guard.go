@@ -109,6 +109,9 @@ func (u *Updater) Begin() (r Record, pending bool, err error) {
 	return u.pending()
 }
 
+// Outcome is the last update as it stands now.
+func (u *Updater) Outcome() (Record, error) { return u.cfg.State.Record() }
+
 // Confirm ends an update well: the new version stays.
 func (u *Updater) Confirm() (Record, error) {
 	release, err := u.cfg.State.lock()

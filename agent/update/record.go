@@ -41,8 +41,6 @@ type Record struct {
 	Tasks []string `json:"tasks,omitempty"`
 	// Connected says that the agent was connected to ECS then. One that was not does not have to be now: that it is not To's fault.
 	Connected bool `json:"connected,omitempty"`
-	// LogsReplaced says that the log process was made one of To's as well.
-	LogsReplaced bool `json:"logsReplaced,omitempty"`
 }
 
 // Pending says whether version has yet to prove itself.
@@ -75,20 +73,24 @@ func (s *State) Record() (Record, error) {
 	return r, nil
 }
 
-// save writes beside, syncs and renames.
-func (s *State) save(r Record) (err error) {
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("cannot write the record of the update: %w", err)
-		}
-	}()
+// save makes r the last update.
+func (s *State) save(r Record) error {
 	data, err := json.Marshal(r)
 	if err != nil {
-		return err
+		return fmt.Errorf("cannot write the record of the update: %w", err)
 	}
-	path := filepath.Join(s.dir, "record.json")
-	beside := path + ".new"
-	f, err := os.OpenFile(beside, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	return s.write("record.json", data)
+}
+
+// write replaces a file in one step, durably.
+func (s *State) write(name string, data []byte) (err error) {
+	path := filepath.Join(s.dir, name)
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("cannot write %s: %w", path, err)
+		}
+	}()
+	f, err := os.OpenFile(path+".new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
@@ -96,7 +98,7 @@ func (s *State) save(r Record) (err error) {
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	if err := os.Rename(beside, path); err != nil {
+	if err := os.Rename(path+".new", path); err != nil {
 		return err
 	}
 	return syncDir(s.dir)

@@ -278,6 +278,31 @@ func (u *Updater) Rollback(before Before) (version string, err error) {
 	return version, u.switchTo(version, before)
 }
 
+// Prove has the current version prove itself against the previous one, for a package that has switched by itself. There is nothing to
+// prove where there was no other version before, or it is gone.
+func (u *Updater) Prove(before Before) error {
+	release, err := u.cfg.State.lock()
+	if err != nil {
+		return err
+	}
+	defer release()
+	in := u.cfg.Install
+	current, err := in.Current()
+	if err != nil {
+		return err
+	}
+	previous, err := in.Previous()
+	if err != nil || previous == "" || previous == current || !in.Has(previous) {
+		return err
+	}
+	if r, err := u.cfg.State.Record(); err != nil || r.Pending(current) || r.Phase == Confirmed && r.To == current {
+		return err
+	}
+	return u.cfg.State.save(Record{
+		Phase: Switched, From: previous, To: current, At: u.cfg.Now(), Tasks: before.Tasks, Connected: before.Connected,
+	})
+}
+
 // hashOf is a file's SHA-256 in hexadecimal.
 func hashOf(path string) (sum string, err error) {
 	f, err := os.Open(path)

@@ -292,6 +292,11 @@ func TestGate(t *testing.T) {
 		if !errors.Is(err, update.ErrGate) || !strings.Contains(err.Error(), "metrics: not yet") || strings.Contains(err.Error(), "containerd") {
 			t.Error(err)
 		}
+		began = time.Now()
+		hopeless := update.Condition{Name: "log process", Met: func(context.Context) error { return update.ErrHopeless }}
+		if err := update.Gate(t.Context(), time.Minute, []update.Condition{hopeless}); !errors.Is(err, update.ErrGate) || time.Since(began) > 0 {
+			t.Errorf("after %s: %v", time.Since(began), err)
+		}
 		ctx, cancel := context.WithCancelCause(t.Context())
 		why := errors.New("the host goes down")
 		cancel(why)

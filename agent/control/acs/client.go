@@ -34,6 +34,17 @@ type Tasks interface {
 	Running() []string
 }
 
+// Updates replaces the agent when ECS says so (§4.11).
+type Updates interface {
+	// Order takes a StageUpdateMessage or a PerformUpdateMessage and returns soon.
+	// Each AckRequest and NackRequest that it leads to is given to answer, then or
+	// later; one whose session has ended by then is lost, and ECS asks again.
+	Order(m wire.Message, answer func(wire.Message))
+	// Sent is told of each message that has left, so that an agent does not go
+	// before its answer has.
+	Sent(m wire.Message)
+}
+
 // Sequence keeps the number of the last task manifest over a restart.
 type Sequence interface {
 	// ManifestSequence is the number saved last, -1 for none.
@@ -78,9 +89,8 @@ type Config struct {
 	// Connected is told of each change of the connection; why is set when it
 	// ended or did not come about (optional).
 	Connected func(up bool, why error)
-	// Update answers StageUpdateMessage and PerformUpdateMessage with an
-	// AckRequest or a NackRequest; nil refuses them.
-	Update func(ctx context.Context, m wire.Message) wire.Message
+	// Updates takes StageUpdateMessage and PerformUpdateMessage; nil refuses them.
+	Updates Updates
 
 	Log *zap.Logger
 }
@@ -239,6 +249,9 @@ func (s *session) write(ctx context.Context) {
 				// The reader sees the broken connection by itself.
 				s.log.Warn("cannot send ACS message", zap.String("type", m.MessageType()), zap.Error(err))
 			}
+			if err == nil && s.cfg.Updates != nil {
+				s.cfg.Updates.Sent(m)
+			}
 		}
 	}
 }
@@ -290,8 +303,8 @@ func (s *session) handle(ctx context.Context, frame []byte) {
 
 // update answers an update message (§4.11); refused is what to refuse it with.
 func (s *session) update(ctx context.Context, m wire.Message, refused wire.NackRequest) {
-	if s.cfg.Update != nil {
-		s.send(ctx, s.cfg.Update(ctx, m))
+	if s.cfg.Updates != nil {
+		s.cfg.Updates.Order(m, func(answer wire.Message) { s.send(ctx, answer) })
 		return
 	}
 	refused.Reason = "Updates are disabled"

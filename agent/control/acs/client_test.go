@@ -337,11 +337,23 @@ func TestWhatIsNotDone(t *testing.T) {
 	if beats != 1 {
 		t.Errorf("told of %d heartbeats", beats)
 	}
-	update := func(_ context.Context, m wire.Message) wire.Message {
-		return &wire.AckRequest{MessageID: m.MessageType()}
-	}
-	play(t, Config{Update: update}, &world{}, func(c *wstest.Conn) {
+	u := &obedient{sent: make(chan string, 10)}
+	play(t, Config{Updates: u}, &world{}, func(c *wstest.Conn) {
 		c.Send(`{"type":"PerformUpdateMessage","message":{"messageId":"u"}}`)
 		c.Expect(`{"type":"AckRequest","message":{"messageId":"PerformUpdateMessage"}}`)
 	})
+	if sent := <-u.sent; sent != "AckRequest" {
+		t.Errorf("told that %s was sent", sent)
+	}
 }
+
+// obedient takes every update.
+type obedient struct{ sent chan string }
+
+// Order answers later, as a download does.
+func (*obedient) Order(m wire.Message, answer func(wire.Message)) {
+	go answer(&wire.AckRequest{MessageID: m.MessageType()})
+}
+
+// Sent notes what has left.
+func (o *obedient) Sent(m wire.Message) { o.sent <- m.MessageType() }
