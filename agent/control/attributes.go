@@ -105,11 +105,11 @@ func capabilities() []advertised {
 		{capability + "container-health-check", func(f Features) bool { return f.HealthChecks }},
 		{capability + "container-restart-policy", func(f Features) bool { return f.RestartPolicy }},
 		{capability + "network.container-port-range", func(f Features) bool { return f.PortRanges }},
-		{capability + "task-eni", func(f Features) bool { return f.TaskENI }},
-		{capability + "task-eni.ipv6", func(f Features) bool { return f.TaskENI }},
-		{capability + "task-eni-block-instance-metadata", func(f Features) bool { return f.TaskENI && f.TaskENIBlocksIMDS }},
-		{capability + "task-eni-trunking", func(f Features) bool { return f.TaskENI && f.TaskENITrunking }},
-		{capability + "aws-appmesh", func(f Features) bool { return f.TaskENI }},
+		{capability + "task-eni", func(f Features) bool { return f.taskENI() }},
+		{capability + "task-eni.ipv6", func(f Features) bool { return f.taskENI() }},
+		{capability + "task-eni-block-instance-metadata", func(f Features) bool { return f.taskENI() && f.TaskENIBlocksIMDS }},
+		{capability + "task-eni-trunking", func(f Features) bool { return f.taskENI() && f.TaskENITrunking }},
+		{capability + "aws-appmesh", func(f Features) bool { return f.taskENI() }},
 		{capability + "execute-command", func(f Features) bool { return f.ExecuteCommand }},
 		{capability + "pid-ipc-namespace-sharing", func(f Features) bool { return f.SharedNamespaces }},
 		{capability + "task-cpu-mem-limit", func(f Features) bool { return f.TaskLimits }},
@@ -142,6 +142,9 @@ func capabilities() []advertised {
 	}
 }
 
+// taskENI says whether tasks get network interfaces; ECS Anywhere has none to give.
+func (f Features) taskENI() bool { return f.TaskENI && !f.External }
+
 func always(Features) bool { return true }
 
 // attributes is what the host registers with. Custom ones go out on the first
@@ -169,8 +172,8 @@ func (h *Host) attributes(first bool) []ecs.Attribute {
 		detailed = "LINUX"
 	}
 	for _, a := range []ecs.Attribute{
-		{Name: capability + "cni-plugin-version", Value: h.Features.version(h.Features.TaskENI)},
-		{Name: capability + "branch-cni-plugin-version", Value: h.Features.version(h.Features.TaskENI && h.Features.TaskENITrunking)},
+		{Name: capability + "cni-plugin-version", Value: h.Features.version(h.Features.taskENI())},
+		{Name: capability + "branch-cni-plugin-version", Value: h.Features.version(h.Features.taskENI() && h.Features.TaskENITrunking)},
 		{Name: capability + "gpu-driver-version", Value: h.GPUDriver},
 		{Name: "ecs.vpc-id", Value: h.VPC},
 		{Name: "ecs.subnet-id", Value: h.Subnet},

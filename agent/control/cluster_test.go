@@ -323,14 +323,15 @@ func TestLifeOfATask(t *testing.T) {
 	}
 }
 
-// TestRejectedTask: what cannot be run is reported with a reason that names it.
+// TestRejectedTask: a task that can be read and not be set up is reported in the
+// words of the spec alone (spec/task-engine.md §1.7, §2.1).
 func TestRejectedTask(t *testing.T) {
 	f := join(t)
 	arn := f.run(1, func(c *ecs.ContainerDefinition) {
 		c.Links = []string{"nobody"}
 	})[0]
 	down := f.becomes(arn, "STOPPED")
-	want := "UnrecogniedTaskError: Error loading task - tasks[0].containers[0].links[0]: could not find container for link nobody"
+	want := "could not find container for link nobody"
 	if down.StoppedReason != want {
 		t.Errorf("stopped because %q, want %q", down.StoppedReason, want)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"reflect"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -231,14 +232,17 @@ func TestRestore(t *testing.T) {
 	}
 }
 
-// TestFeatures: nothing is advertised that is not switched on.
+// TestFeatures: nothing is advertised that is not switched on, and each switch
+// advertises something.
 func TestFeatures(t *testing.T) {
-	h := Host{Features: Features{
-		LogDrivers: []string{"json-file"}, Privileged: true, TaskLimits: true, ContainerOrdering: true, HealthChecks: true,
-		RestartPolicy: true, PortRanges: true, SharedNamespaces: true, TaskRoles: true, TaskRolesHost: true,
-		TaskENI: true, TaskENITrunking: true, TaskENIBlocksIMDS: true, TaskENIVersion: "1.105.1",
-		SELinux: true, AppArmor: true, External: true,
-	}, VPC: "vpc", Subnet: "subnet", Architecture: "arm64", OutpostARN: "arn:o", GPUDriver: "580.1"}
+	h := Host{VPC: "vpc", Subnet: "subnet", Architecture: "arm64", OutpostARN: "arn:o", GPUDriver: "580.1"}
+	h.Features.LogDrivers, h.Features.TaskENIVersion = []string{"awslogs", "json-file"}, "1.105.1"
+	switches := reflect.ValueOf(&h.Features).Elem()
+	for i := range switches.NumField() {
+		if field := switches.Field(i); field.Kind() == reflect.Bool {
+			field.SetBool(switches.Type().Field(i).Name != "External")
+		}
+	}
 	list := func(h Host) string {
 		var b strings.Builder
 		for _, a := range h.attributes(true) {
@@ -246,5 +250,19 @@ func TestFeatures(t *testing.T) {
 		}
 		return b.String()
 	}
-	golden(t, "attributes.txt", "# nothing\n"+list(Host{})+"# everything\n"+list(h))
+	all := list(h)
+	for i := range switches.NumField() {
+		field := switches.Field(i)
+		if field.Kind() != reflect.Bool || !field.Bool() {
+			continue
+		}
+		field.SetBool(false)
+		if list(h) == all {
+			t.Errorf("%s changes nothing", switches.Type().Field(i).Name)
+		}
+		field.SetBool(true)
+	}
+	external := h
+	external.Features.External = true
+	golden(t, "attributes.txt", "# nothing\n"+list(Host{})+"# everything\n"+all+"# everything, on ECS Anywhere\n"+list(external))
 }
