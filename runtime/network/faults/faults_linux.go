@@ -171,7 +171,9 @@ func (s *session) links(at Place) ([]netlink.Link, error) {
 	}
 	seen := map[int]bool{0: true} // 0 is a route that leads nowhere.
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		routes, err := s.nl.RouteListFiltered(family, &netlink.Route{Dst: nil}, netlink.RT_FILTER_DST)
+		routes, err := whole(func() ([]netlink.Route, error) {
+			return s.nl.RouteListFiltered(family, &netlink.Route{Dst: nil}, netlink.RT_FILTER_DST)
+		})
 		if err != nil {
 			return nil, fmt.Errorf("cannot list default routes: %w", err)
 		}
@@ -197,4 +199,14 @@ func (s *session) links(at Place) ([]netlink.Link, error) {
 		return nil, ErrNoLink
 	}
 	return found, nil
+}
+
+// whole reads a list again that changed while it was read, for as often as that can be by chance.
+func whole[T any](read func() ([]T, error)) (list []T, err error) {
+	for range 10 {
+		if list, err = read(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			break
+		}
+	}
+	return list, err
 }

@@ -96,7 +96,7 @@ func (s *session) clear() error {
 
 // queues are our root queueing disciplines.
 func (s *session) queues() ([]netlink.Qdisc, error) {
-	all, err := s.nl.QdiscList(nil)
+	all, err := whole(func() ([]netlink.Qdisc, error) { return s.nl.QdiscList(nil) })
 	if err != nil {
 		return nil, fmt.Errorf("cannot list queueing disciplines: %w", err)
 	}
@@ -117,7 +117,7 @@ func (s *session) own(q netlink.Qdisc) bool {
 // mayQueue refuses links whose queueing discipline somebody has chosen: it could not be put back. Those that the kernel
 // gives by default have no number.
 func (s *session) mayQueue(link netlink.Link) error {
-	all, err := s.nl.QdiscList(link)
+	all, err := whole(func() ([]netlink.Qdisc, error) { return s.nl.QdiscList(link) })
 	if err != nil {
 		return fmt.Errorf("cannot list the queueing disciplines of link %s: %w", link.Attrs().Name, err)
 	}
