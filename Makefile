@@ -18,7 +18,7 @@ MACHINE := $(TOOLS)/machine-bookworm
 # systemd-analyze, which looks at our units; it need not run. systemd-container and mmdebstrap are for machines to install packages on,
 # lintian and rpm to check the packages.
 DEBS := containerd runc nftables iproute2 awscli busybox-static curl jq systemd gcc libc6-dev ca-certificates git \
-	systemd-container mmdebstrap lintian rpm
+	systemd-container mmdebstrap lintian rpm file groff-base
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 # The Go tool stamps the version from git's tags, where there is a git that answers.

@@ -2,16 +2,20 @@
 # build.sh builds the packages: a .deb and an .rpm for each architecture. The same commit gives the same bytes, wherever and whenever it
 # is built with the same Go: no time, path, user or tag of the builder gets in.
 #
-#   packaging/build.sh [--nfpm PROGRAM] [--out DIR] [--version VERSION] [ARCHITECTURE…]
+#   packaging/build.sh [--nfpm PROGRAM] [--out DIR] [--version VERSION] [--root FILE] [ARCHITECTURE…]
+#
+# FILE is what `release root` made: whose updates a host with this package believes. Without it there is `berth update` only where the
+# settings name another one.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-nfpm=nfpm out=dist version='' archs=()
+nfpm=nfpm out=dist version='' root='' archs=()
 while [ $# -gt 0 ]; do
 	case $1 in
 	--nfpm) nfpm=$2 && shift 2 ;;
 	--out) out=$2 && shift 2 ;;
 	--version) version=$2 && shift 2 ;;
+	--root) root=$2 && shift 2 ;;
 	-*) echo "build.sh: unknown option $1" >&2 && exit 2 ;;
 	*) archs+=("$1") && shift ;;
 	esac
@@ -67,7 +71,9 @@ for arch in "${archs[@]}"; do
 	for format in deb rpm; do
 		changelog='' # of Debian there is one of our own above: nfpm's has a form that Debian's tools do not read
 		[ "$format" = deb ] || changelog="changelog: $work/changelog.yaml"
-		sed -e "s|\${BERTH_WORK}|$work|; s|\${BERTH_VERSION}|$version|; s|\${BERTH_ARCH}|$arch|; s|\${BERTH_CHANGELOG}|$changelog|" \
+		trusted=''
+		[ -z "$root" ] || trusted="- {src: $root, dst: /usr/lib/berth/root.json}"
+		sed -e "s|\${BERTH_ROOT}|$trusted|; s|\${BERTH_WORK}|$work|; s|\${BERTH_VERSION}|$version|; s|\${BERTH_ARCH}|$arch|; s|\${BERTH_CHANGELOG}|$changelog|" \
 			packaging/nfpm.yaml >"$work/nfpm.yaml"
 		nameless "$nfpm" package --config "$work/nfpm.yaml" --packager "$format" --target "$out/" >"$work/said" ||
 			{ cat "$work/said" >&2; exit 1; }
