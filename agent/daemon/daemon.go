@@ -25,6 +25,7 @@ import (
 	"github.com/berthd/berth/agent/systemd"
 	"github.com/berthd/berth/agent/task"
 	"github.com/berthd/berth/agent/update"
+	"github.com/berthd/berth/runtime/container"
 )
 
 // TerminalError is an error that starting the agent again cannot mend; its exit
@@ -74,6 +75,7 @@ type agent struct {
 	meta        *meta
 	updating    *updating
 	orders      *orders
+	hostAuth    func(ctx context.Context, image string) (*container.Auth, error)
 	volumeViews func(d *task.Definition, c *task.Container) []resources.VolumeView
 }
 
@@ -182,7 +184,7 @@ func (a *agent) build(ctx context.Context) ([]part, error) {
 		return nil, err
 	}
 	made := a.resources()
-	c.Resources, a.volumeViews = taskResources{made}, made.VolumeViews
+	c.Resources, a.volumeViews, a.hostAuth = taskResources{made}, made.VolumeViews, made.HostAuth
 	a.images = a.cleaner()
 	c.MakeRoom = a.images.MakeRoom
 	a.engine = engine.New(c)

@@ -80,9 +80,12 @@ func imageView(i container.Image, used int) hostapi.ImageView {
 // pullAPI pulls images for a person.
 type pullAPI struct{ agent *agent }
 
-// Pull pulls an image.
+// Pull pulls an image, with the host's own logins.
 func (p pullAPI) Pull(ctx context.Context, image string, progress func(hostapi.PullView)) (hostapi.ImageView, error) {
-	req := container.PullRequest{Ref: image, Policy: container.PullAlways, MakeRoom: p.agent.images.MakeRoom}
+	req := container.PullRequest{
+		Ref: image, Policy: container.PullAlways, MakeRoom: p.agent.images.MakeRoom,
+		Auth: func(ctx context.Context) (*container.Auth, error) { return p.agent.hostAuth(ctx, image) },
+	}
 	got, err := p.agent.host.runtime.Pull(ctx, req, func(pr container.Progress) { progress(pullView(pr)) })
 	return imageView(got, 0), err
 }

@@ -2,6 +2,7 @@ package resources
 
 import (
 	"context"
+	"regexp"
 
 	"github.com/berthd/berth/agent/task"
 	"github.com/berthd/berth/runtime/container"
@@ -24,4 +25,21 @@ func (r *Resources) Auth(ctx context.Context, d *task.Definition, c *task.Contai
 		return auth, err
 	}
 	return nil, container.Errorf(container.KindPullAuth, "engine docker private registry credentials: not found")
+}
+
+// ecrImage is an image in Amazon ECR: account, region and repository.
+var ecrImage = regexp.MustCompile(`^([0-9]{12})\.dkr[.-]ecr(?:-fips)?\.([a-z0-9-]+)\.[a-z0-9.-]+/`)
+
+// HostAuth are the credentials for pulling an image for the host itself and no
+// task: what the host is configured with, else for an image in Amazon ECR the
+// host's own role. nil is anonymous.
+func (r *Resources) HostAuth(ctx context.Context, image string) (*container.Auth, error) {
+	if auth := r.keyring.of(image); auth != nil {
+		return auth, nil
+	}
+	ecr := ecrImage.FindStringSubmatch(image)
+	if ecr == nil || r.tokens.service == nil {
+		return nil, nil
+	}
+	return r.tokens.login(ctx, nil, image, &task.RegistryECR{RegistryID: ecr[1], Region: ecr[2]})
 }

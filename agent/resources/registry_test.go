@@ -2,6 +2,8 @@ package resources
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -152,4 +154,33 @@ func TestTokensAtOnce(t *testing.T) {
 			t.Errorf("%d tokens were asked for", c.tokens)
 		}
 	})
+}
+
+// An image that no task asks for is pulled with the host's own logins.
+func TestHostAuth(t *testing.T) {
+	c := &cloud{}
+	r := New(Config{
+		Tokens: c, Keys: credentials.New(), Region: "eu-west-1",
+		AuthType: "docker", AuthData: `{"configured.example":{"username":"host","password":"p"}}`,
+	})
+	for image, want := range map[string]string{
+		"configured.example/web:1":                                   "p",
+		"public.ecr.aws/nginx/nginx:1":                               "",
+		"busybox":                                                    "",
+		"111122223333.dkr.ecr.eu-north-1.amazonaws.com/web:1":        "token",
+		"111122223333.dkr.ecr.cn-north-1.amazonaws.com.cn/a/b@sha:1": "token",
+	} {
+		auth, err := r.HostAuth(t.Context(), image)
+		got := ""
+		if auth != nil {
+			got = auth.Password
+		}
+		if err != nil || !strings.HasPrefix(got, want) || (got == "") != (want == "") {
+			t.Errorf("%s is pulled with %q, %v; want %q", image, got, err, want)
+		}
+	}
+	want := []string{"host cn-north-1 111122223333 ", "host eu-north-1 111122223333 "}
+	if got := slices.Sorted(slices.Values(c.asked)); !slices.Equal(got, want) {
+		t.Errorf("asked %q, want %q", got, want)
+	}
 }
