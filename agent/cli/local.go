@@ -77,6 +77,7 @@ made for them and attached where the agent finds them. It needs root, like the a
 	f.StringVar(&conf.SecretKey, "secret-key", "", "its secret `key`")
 	f.StringVar(&subnet, "awsvpc", "", "give awsvpc tasks network interfaces in a `subnet` of this host")
 	f.Lookup("awsvpc").NoOptDefVal = vpc.DefaultSubnet().String()
+	f.StringVar(&conf.AgentUpdate, "agent-update", "", "the `file` that update-container-agent has agents told of")
 	f.StringVar(&level, "log-level", "warn", "crit, error, warn, info or debug")
 	return cmd
 }

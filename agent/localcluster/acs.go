@@ -104,6 +104,7 @@ func (a *acsSession) start(r *http.Request) error {
 		i.VersionInfo = &ecs.VersionInfo{
 			AgentVersion: query.Get("agentVersion"), AgentHash: query.Get("agentHash"), DockerVersion: query.Get("dockerVersion"),
 		}
+		i.seen(query.Get("agentHash"))
 		st.connectivity(a.who.instanceARN)
 		return nil
 	})
@@ -118,7 +119,7 @@ func (a *acsSession) start(r *http.Request) error {
 	if err := a.deliver(r.Context()); err != nil {
 		return err
 	}
-	return a.manifest(r.Context())
+	return errors.Join(a.manifest(r.Context()), a.order(r.Context()))
 }
 
 // run is the session: one thing at a time until the connection ends.
@@ -135,7 +136,7 @@ func (a *acsSession) run(ctx context.Context, p *pump) error {
 		case frame := <-p.frames:
 			err = a.receive(ctx, frame)
 		case <-a.wake:
-			err = a.deliver(ctx)
+			err = errors.Join(a.deliver(ctx), a.order(ctx))
 		case c := <-a.commands:
 			err = a.command(ctx, c)
 		case <-timer.C:

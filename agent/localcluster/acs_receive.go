@@ -2,6 +2,7 @@ package localcluster
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"go.uber.org/zap"
@@ -21,10 +22,11 @@ func (a *acsSession) receive(ctx context.Context, frame []byte) error {
 	}
 	switch m := message.(type) {
 	case *acs.AckRequest:
-		return a.acked(m)
+		return errors.Join(a.acked(m), a.ordered(ctx, m.MessageID, ""))
 	case *acs.NackRequest:
 		a.log.Info("agent refused a message", zap.String("messageId", m.MessageID), zap.String("reason", m.Reason))
 		delete(a.waiting, m.MessageID)
+		return a.ordered(ctx, m.MessageID, m.Reason)
 	case *acs.HeartbeatAckRequest:
 		delete(a.beats, m.MessageID)
 	case *acs.IAMRoleCredentialsAckRequest:

@@ -86,6 +86,7 @@ func operations() map[string]operation {
 		ecs.OpSubmitTaskStateChange:         submits((*state).submitTask),
 		ecs.OpTagResource:                   changes((*state).tagResource),
 		ecs.OpUntagResource:                 changes((*state).untagResource),
+		ecs.OpUpdateContainerAgent:          changes((*state).updateAgent),
 		ecs.OpUpdateContainerInstancesState: changes((*state).updateInstancesState),
 		ecs.OpUpdateTaskProtection:          changes((*state).updateProtection),
 	}

@@ -43,6 +43,9 @@ type Config struct {
 	// server that is lent credentials needs AccessKey: whoever may pose as its agent
 	// gets them.
 	Loan Loan
+	// AgentUpdate is a file that UpdateContainerAgent tells agents of; empty means
+	// that there is no update.
+	AgentUpdate string
 	// Log may be nil.
 	Log *zap.Logger
 }

@@ -2,6 +2,7 @@ package localcluster_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -109,6 +110,7 @@ type standIn struct {
 	t    testing.TB
 	s    *localcluster.Server
 	arn  string
+	hash string // which agent it says it is; empty for a usual one
 	conn *websocket.Conn
 }
 
@@ -153,7 +155,7 @@ func register(t testing.TB, s *localcluster.Server) *standIn {
 
 func (a *standIn) query() url.Values {
 	return url.Values{
-		"agentHash": {"0f1e2d3c"}, "agentVersion": {"1.105.1"}, "clusterArn": {"default"}, "containerInstanceArn": {a.arn},
+		"agentHash": {cmp.Or(a.hash, "0f1e2d3c")}, "agentVersion": {"1.105.1"}, "clusterArn": {"default"}, "containerInstanceArn": {a.arn},
 		"dockerVersion": {"DockerVersion: 25.0.8"}, "protocolVersion": {"2"}, "sendCredentials": {"true"}, "seqNum": {"1"},
 	}
 }

@@ -51,7 +51,7 @@ func New(conf Config) (*Server, error) {
 	s.vault.loan = conf.Loan
 	env := &environment{
 		region: conf.Region, account: conf.AccountID, stoppedFor: conf.Timing.Stopped,
-		interfaces: conf.Interfaces, connected: s.hub.connected,
+		interfaces: conf.Interfaces, connected: s.hub.connected, offer: s.offer,
 	}
 	if s.ledger, err = openLedger(conf.StateFile, env); err != nil {
 		return nil, err
@@ -136,6 +136,7 @@ func (s *Server) handler() http.Handler {
 	mux.HandleFunc("POST /{$}", s.serveAPI)
 	mux.HandleFunc("GET /acs/ws", s.serveACS)
 	mux.HandleFunc("GET /tcs/ws", s.serveTCS)
+	mux.HandleFunc("GET "+agentUpdatePath, s.serveAgentUpdate)
 	mux.HandleFunc("GET /_berth/health", s.serveHealth)
 	mux.HandleFunc("GET /_berth/metrics", s.serveMetrics)
 	mux.HandleFunc("GET /_berth/frames", s.serveFrames)

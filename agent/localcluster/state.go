@@ -33,6 +33,8 @@ type environment struct {
 	interfaces      InterfaceSource
 	// connected tells whether an agent has its ACS connection open.
 	connected func(instanceARN string) bool
+	// offer is the update that agents are told of.
+	offer func() (acs.UpdateInfo, error)
 }
 
 // definition is a task definition revision with the tags it was registered with.
@@ -47,6 +49,7 @@ type instance struct {
 	Cluster string               `json:"clusterName"`
 	Custom  []ecs.Attribute      `json:"customAttributes,omitempty"` // Set by PutAttributes.
 	Devices []ecs.PlatformDevice `json:"platformDevices,omitempty"`
+	Update  *agentUpdate         `json:"agentUpdate,omitempty"`
 }
 
 // task is a task with what the service keeps beside the public shape.

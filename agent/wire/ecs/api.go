@@ -48,6 +48,7 @@ const (
 	OpSubmitTaskStateChange         = "SubmitTaskStateChange"
 	OpTagResource                   = "TagResource"
 	OpUntagResource                 = "UntagResource"
+	OpUpdateContainerAgent          = "UpdateContainerAgent"
 	OpUpdateContainerInstancesState = "UpdateContainerInstancesState"
 	OpUpdateTaskProtection          = "UpdateTaskProtection"
 )

@@ -19,12 +19,15 @@ const (
 	ErrTypeIncompleteSignature        = "IncompleteSignatureException"
 	ErrTypeMissingAuthenticationToken = "MissingAuthenticationTokenException"
 	ErrTypeLimitExceeded              = "LimitExceededException"
+	ErrTypeMissingVersion             = "MissingVersionException"
+	ErrTypeNoUpdateAvailable          = "NoUpdateAvailableException"
 	ErrTypeResourceNotFound           = "ResourceNotFoundException"
 	ErrTypeSerialization              = "SerializationException"
 	ErrTypeServer                     = "ServerException"
 	ErrTypeTargetNotFound             = "TargetNotFoundException"
 	ErrTypeThrottling                 = "ThrottlingException"
 	ErrTypeUnknownOperation           = "UnknownOperationException"
+	ErrTypeUpdateInProgress           = "UpdateInProgressException"
 	ErrTypeUnrecognizedClient         = "UnrecognizedClientException"
 )
 
