@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"hash/crc32"
 	"net/netip"
-
-	mdlayher "github.com/mdlayher/netlink"
+	"slices"
 
 	"github.com/google/nftables"
+	mdlayher "github.com/mdlayher/netlink"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
@@ -169,7 +169,26 @@ func (s *session) links(at Place) ([]netlink.Link, error) {
 		}
 		return found, nil
 	}
-	seen := map[int]bool{0: true} // 0 is a route that leads nowhere.
+	ways, err := s.defaultLinks()
+	if err != nil {
+		return nil, err
+	}
+	if len(ways) == 0 {
+		return nil, ErrNoLink
+	}
+	for _, index := range ways {
+		link, err := s.nl.LinkByIndex(index)
+		if err != nil {
+			return nil, fmt.Errorf("cannot find the link of a default route: %w", err)
+		}
+		found = append(found, link)
+	}
+	return found, nil
+}
+
+// defaultLinks are the indexes of the links that default routes lead through, each once.
+func (s *session) defaultLinks() ([]int, error) {
+	var all []int
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
 		routes, err := whole(func() ([]netlink.Route, error) {
 			return s.nl.RouteListFiltered(family, &netlink.Route{Dst: nil}, netlink.RT_FILTER_DST)
@@ -178,27 +197,18 @@ func (s *session) links(at Place) ([]netlink.Link, error) {
 			return nil, fmt.Errorf("cannot list default routes: %w", err)
 		}
 		for _, r := range routes {
-			hops := []int{r.LinkIndex}
-			for _, hop := range r.MultiPath {
-				hops = append(hops, hop.LinkIndex)
+			if r.Type != unix.RTN_UNICAST {
+				continue // It leads nowhere, which the kernel may call lo.
 			}
-			for _, index := range hops {
-				if seen[index] {
-					continue
-				}
-				seen[index] = true
-				link, err := s.nl.LinkByIndex(index)
-				if err != nil {
-					return nil, fmt.Errorf("cannot find the link of a default route: %w", err)
-				}
-				found = append(found, link)
+			all = append(all, r.LinkIndex)
+			for _, hop := range r.MultiPath {
+				all = append(all, hop.LinkIndex)
 			}
 		}
 	}
-	if len(found) == 0 {
-		return nil, ErrNoLink
-	}
-	return found, nil
+	slices.Sort(all)
+	all = slices.DeleteFunc(all, func(index int) bool { return index == 0 }) // One with several hops.
+	return slices.Compact(all), nil
 }
 
 // whole reads a list again that changed while it was read, for as often as that can be by chance.

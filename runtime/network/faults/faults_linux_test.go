@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -151,14 +152,14 @@ func TestLossIsByChance(t *testing.T) {
 		to, spared := to[0], to[1]
 		f := loss(50, 100, fmt.Sprintf("%v/%d", to.Addr(), to.Addr().BitLen()))
 		l.start(t, f)
-		if got := fates(t, l, to, spared, 1, 400)[0]; got < 120 || got > 280 {
+		if got := l.fates(t, to, spared, 1, 400)[0]; got < 120 || got > 280 {
 			t.Errorf("%v: half the packets are to be lost; %d of 400 arrived", to, got)
 		}
 		l.stop(t, f)
 		f.LossPercent, f.FlowsPercent = 100, 40
 		l.start(t, f)
 		whole := 0
-		for _, n := range fates(t, l, to, spared, 150, 2) {
+		for _, n := range l.fates(t, to, spared, 150, 2) {
 			if n == 1 {
 				t.Errorf("%v: a flow lost one of two packets", to)
 			}
@@ -173,7 +174,7 @@ func TestLossIsByChance(t *testing.T) {
 
 // fates sends packets by several flows, and counts for each how many arrived. A last one, to an address that is spared,
 // tells when all of them must have.
-func fates(t *testing.T, l *lab, to, spared netip.AddrPort, flows, packets int) []int {
+func (l *lab) fates(t *testing.T, to, spared netip.AddrPort, flows, packets int) []int {
 	t.Helper()
 	var far net.PacketConn
 	ok(t, inside(l.far, func() (err error) {
@@ -253,6 +254,7 @@ func TestHost(t *testing.T) {
 	l.address(t, l.here, "local1", "10.11.0.2/24")
 	l.address(t, l.far, "local1", "10.11.0.1/24")
 	l.defaultRoutes(t, "up1", netip.MustParseAddr("10.10.0.1"))
+	command(t, l.here, "ip", "-6", "route", "add", "unreachable", "default", "metric", "4096")
 	one, two := Place{Task: "one"}, Place{Task: "two"}
 	everything := loss(100, 100, "0.0.0.0/0")
 	hole := func(p uint16) Fault {
@@ -266,6 +268,14 @@ func TestHost(t *testing.T) {
 		a := netip.MustParseAddr(address)
 		echo(t, l.far, a, 7)
 		answered(t, want, l.here, "udp", port(a, 7))
+	}
+	echo(t, l.here, netip.MustParseAddr("127.0.0.1"), 7)
+	answered(t, true, l.here, "udp", netip.MustParseAddrPort("127.0.0.1:7"))
+	chains := command(t, l.here, "nft", "list", "table", "netdev", "berth-faults")
+	for link, want := range map[string]bool{"eth0": true, "up1": true, "local1": false, "lo": false} {
+		if strings.Contains(chains, "chain via-"+link+" ") != want {
+			t.Errorf("loss on %s is to be %v:\n%s", link, want, chains)
+		}
 	}
 	state := func(want ...bool) {
 		t.Helper()
