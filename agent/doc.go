@@ -31,6 +31,7 @@
 //	agent/e2e/router             T  the log router of the stories
 //	agent/e2e/pushimage          T  pushes it, for the demo
 //	agent/e2e/bench              T  measures what Berth costs beside a bare containerd client
+//	agent/drain                  C  takes the host out of service and back, when told or when EC2 announces
 //	agent/engine                 C  one goroutine per task; carries out work; restores
 //	agent/firelens               W  configurations of log routers, as text
 //	agent/health                 W  parts report; one verdict for systemd, the CLI and TCS

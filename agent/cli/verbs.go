@@ -15,6 +15,8 @@ func (a *app) verbs() []*cobra.Command {
 		a.events(),
 		a.images(),
 		a.pull(),
+		a.status(),
+		a.drain(),
 		a.doctor(),
 		a.config(),
 		a.update(),

@@ -161,7 +161,7 @@ type Instance struct {
 	ReservedPortsUDP   []uint16
 	ReservedMemory     uint16 // MiB withheld from ECS
 	DetailedOSFamily   string // empty means: read os-release
-	SpotDraining       bool   // drain when EC2 announces an interruption
+	SpotDraining       bool   // drain when EC2 announces an interruption, or recommends to leave
 	WarmPoolsCheck     bool   // register only once the instance is InService
 	NoInstanceDocument bool   // NoIID: the identity document is not to be had
 }

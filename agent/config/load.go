@@ -345,7 +345,7 @@ func (l *loader) follow(path *string, name, def string) {
 func defaults() Config {
 	return Config{
 		Cluster:    "default",
-		Instance:   Instance{ReservedPorts: []uint16{22, 2375, 2376, 51678, 51679}},
+		Instance:   Instance{SpotDraining: true, ReservedPorts: []uint16{22, 2375, 2376, 51678, 51679}},
 		Paths:      Paths{Data: DefaultDataDir, Run: DefaultRunDir, Socket: DefaultSocket, LogSocket: DefaultLogSocket, Updates: DefaultCacheDir, AuditLog: DefaultAuditLog, EBS: DefaultEBSDir, Exec: DefaultExecDir, ExecLogs: DefaultExecLogs},
 		Containerd: Containerd{Address: DefaultContainerdAddress, Namespace: DefaultContainerdNamespace},
 		Cgroup:     Cgroup{Root: "/sys/fs/cgroup", Driver: "auto", CPUPeriod: 100 * time.Millisecond, TaskLimits: true},

@@ -224,7 +224,8 @@ func TestValues(t *testing.T) {
 		{"ECS_CONTAINER_INSTANCE_PROPAGATE_TAGS_FROM", "vpc", "none", true},
 		{"ECS_ENABLE_SPOT_INSTANCE_DRAINING", "1", "true", false},
 		{"ECS_ENABLE_SPOT_INSTANCE_DRAINING", " True ", "true", false},
-		{"ECS_ENABLE_SPOT_INSTANCE_DRAINING", "yes", "false", true},
+		{"ECS_ENABLE_SPOT_INSTANCE_DRAINING", "yes", "true", true},
+		{"ECS_ENABLE_SPOT_INSTANCE_DRAINING", "false", "false", false},
 		{"ECS_EXCLUDE_UNTRACKED_IMAGE", "a:1, b:2", "a:1, b:2", false},
 		{"ECS_DATADIR", "/data/", "/var/lib/berth", true},
 		{"ECS_DATADIR", "/srv/berth", "/srv/berth", false},
@@ -377,7 +378,7 @@ func TestNotHonouredNamesOnlyWhatWasSet(t *testing.T) {
 
 // What is read and not acted on yet is named when somebody asks for it, and not when he asks for what happens anyway.
 func TestNotHonouredNamesWhatIsNotBuilt(t *testing.T) {
-	c, _ := mustLoad(t, sources{file: "ECS_WARM_POOLS_CHECK=true\nECS_ENABLE_SPOT_INSTANCE_DRAINING=false\n" +
+	c, _ := mustLoad(t, sources{file: "ECS_SKIP_LOCALHOST_TRAFFIC_FILTER=true\nECS_CHECKPOINT=true\nECS_WARM_POOLS_CHECK=true\n" +
 		"ECS_DISABLE_IMAGE_CLEANUP=true\nECS_IMAGE_CLEANUP_INTERVAL=20m\nECS_ENGINE_AUTH_DATA=hunter2\nECS_ENABLE_TASK_ENI=true"})
 	var got []string
 	for _, s := range c.NotHonoured() {
@@ -386,7 +387,7 @@ func TestNotHonouredNamesWhatIsNotBuilt(t *testing.T) {
 			t.Errorf("%s has no reason", s.Name)
 		}
 	}
-	want := []string{"ECS_WARM_POOLS_CHECK=true"}
+	want := []string{"ECS_SKIP_LOCALHOST_TRAFFIC_FILTER=true"}
 	slices.Sort(got)
 	slices.Sort(want)
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -16,10 +16,8 @@ func pendings() map[string]pending {
 		poll    = "Berth reads every container each second, and that costs little"
 	)
 	return map[string]pending{
-		"ECS_ENABLE_SPOT_INSTANCE_DRAINING": {"this version does not watch for spot interruptions", "false"},
-		"ECS_WARM_POOLS_CHECK":              {"this version registers at once, in a warm pool too", "false"},
-		"ECS_UPDATE_DOWNLOAD_DIR":           {updates, ""},
-		"ECS_CHECKPOINT":                    {"Berth always keeps its state", "true"},
+		"ECS_UPDATE_DOWNLOAD_DIR": {updates, ""},
+		"ECS_CHECKPOINT":          {"Berth always keeps its state", "true"},
 
 		"OverrideAWSVPCLocalIPv4Address":    {awsvpc, ""},
 		"ECS_SKIP_LOCALHOST_TRAFFIC_FILTER": {"Berth has no such filter of its own to skip", "false"},

@@ -16,6 +16,7 @@ import (
 	"github.com/berthd/berth/agent/awsapi"
 	"github.com/berthd/berth/agent/config"
 	"github.com/berthd/berth/agent/control"
+	"github.com/berthd/berth/agent/drain"
 	"github.com/berthd/berth/agent/engine"
 	"github.com/berthd/berth/agent/health"
 	"github.com/berthd/berth/agent/hostapi"
@@ -73,6 +74,7 @@ type agent struct {
 	started     time.Time
 	capacity    engine.Capacity
 	meta        *meta
+	drainer     *drain.Drainer
 	updating    *updating
 	orders      *orders
 	hostAuth    func(ctx context.Context, image string) (*container.Auth, error)
@@ -201,6 +203,7 @@ func (a *agent) build(ctx context.Context) ([]part, error) {
 	a.orders = newOrders(a.options.Updates, a.updating.before, a.log.Named("update"))
 	a.sessions = newSessions(a)
 	a.observer.ended = a.sessions.ended
+	a.drainer = a.newDrainer(ctx)
 	memory, err := memoryMiB("/proc/meminfo")
 	if err != nil {
 		return nil, err
@@ -219,6 +222,7 @@ func (a *agent) build(ctx context.Context) ([]part, error) {
 		{"the proof of an update", a.updating.run},
 		{"the orders to update", a.orders.run},
 		{"the line to ECS", a.sessions.run},
+		{"the drain", a.drainer.Run},
 	}
 	return parts, nil
 }

@@ -34,7 +34,7 @@ func (a *agent) serveHost(ctx context.Context) error {
 		Instance: instanceAPI{a}, Tasks: tasksAPI{a.engine, a.volumeViews, a.host.logStatus}, Executor: execAPI{a.host.runtime},
 		Logs: logsAPI{a.options.Config.Paths}, Stats: statsAPI{a.observer.sampler}, Images: imagesAPI{a},
 		Puller: pullAPI{a}, Events: a.observer.events, Settings: a.options.Config.Settings(),
-		Credentials: roleCredentials{a.meta},
+		Credentials: roleCredentials{a.meta}, Drainer: drainAPI{a},
 	}, a.log.Named("api"))
 	a.log.Info("ready", zap.Int("tasks", len(a.engine.Tasks())), zap.Duration("after", time.Since(a.started).Round(time.Millisecond)))
 	tell(a.log, systemd.Ready(fmt.Sprintf("%d tasks adopted", len(a.engine.Tasks()))))
@@ -110,7 +110,7 @@ func (i instanceAPI) Status() hostapi.StatusView {
 	v := hostapi.StatusView{
 		Version: a.options.Version, AgentVersion: fmt.Sprintf("Berth - %s (%s)", a.options.Version, a.hash()),
 		Cluster: a.options.Config.Cluster, ContainerInstanceARN: a.host.store.Meta().ContainerInstanceARN,
-		Region: a.options.Config.Region, StartedAt: a.started, Health: a.verdict(),
+		Region: a.options.Config.Region, StartedAt: a.started, Health: a.verdict(), Drain: a.drainView(),
 	}
 	for _, name := range []string{"acs", "tcs"} {
 		up, since, why := a.sessions.link(name).Status()

@@ -79,6 +79,9 @@ func (s *sessions) run(ctx context.Context) error {
 	defer s.api.Close()
 	defer s.acs.Close()
 	defer s.tcs.Close()
+	if err := s.awaitService(ctx); err != nil {
+		return err
+	}
 	identity, err := s.join(ctx)
 	if err != nil {
 		return err

@@ -103,7 +103,7 @@ func TestComplete(t *testing.T) {
 func TestSayIgnored(t *testing.T) {
 	for file, want := range map[string]string{
 		"ECS_CLUSTER=blue": "",
-		"ECS_WARM_POOLS_CHECK=true\nDOCKER_HOST=unix:///x":                           "[ECS_WARM_POOLS_CHECK DOCKER_HOST]",
+		"ECS_SKIP_LOCALHOST_TRAFFIC_FILTER=true\nDOCKER_HOST=unix:///x":              "[ECS_SKIP_LOCALHOST_TRAFFIC_FILTER DOCKER_HOST]",
 		`ECS_AVAILABLE_LOGGING_DRIVERS=["json-file","logentries","none"]`:            "[logentries]",
 		"ECS_AVAILABLE_LOGGING_DRIVERS=[\"none\"]\nECS_DISABLE_IMAGE_CLEANUP=true\n": "",
 	} {

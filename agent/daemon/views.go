@@ -66,7 +66,7 @@ func taskView(t *engine.Task) hostapi.TaskView {
 	v := hostapi.TaskView{
 		ID: d.ID, ARN: d.ARN, Family: d.Family, Revision: d.Version, Origin: "ecs",
 		KnownStatus: string(known(s.Sent)), DesiredStatus: string(t.Desired), NetworkMode: string(d.Network),
-		Reason: s.StopReason, StoppedAt: moment(s.StoppedAt),
+		Reason: s.StopReason, StoppedAt: moment(s.StoppedAt), Service: serviceOf(d),
 	}
 	for i := range s.Containers {
 		c := containerView(t, &s.Containers[i], &d.Containers[i])

@@ -109,6 +109,7 @@ type Providers struct {
 	Images   Images
 	Puller   Puller
 	Events   *Events
+	Drainer  Drainer
 	// Credentials are served to root alone.
 	Credentials RoleCredentials
 	Settings    []config.Setting

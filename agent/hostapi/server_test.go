@@ -128,6 +128,7 @@ func TestMissingProvidersSayNotProvided(t *testing.T) {
 		"task":   func() error { _, err := c.Task(ctx, "x"); return err },
 		"why":    func() error { _, err := c.Why(ctx, "x"); return err },
 		"stop":   func() error { return c.Stop(ctx, "x", "") },
+		"drain":  func() error { _, err := c.Drain(ctx, hostapi.DrainRequest{}); return err },
 		"stats":  func() error { _, err := c.Stats(ctx); return err },
 		"images": func() error { _, err := c.Images(ctx); return err },
 		"config": func() error { _, err := c.Settings(ctx); return err },

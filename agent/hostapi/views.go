@@ -19,6 +19,7 @@ type StatusView struct {
 	Health               health.Verdict   `json:"health"`
 	Connections          []ConnectionView `json:"connections"`
 	Containerd           string           `json:"containerd,omitempty"` // version, empty while it is away
+	Drain                *DrainView       `json:"drain,omitempty"`
 }
 
 // ConnectionView is one line to ECS.
@@ -35,9 +36,10 @@ type TaskView struct {
 	ARN           string          `json:"arn"`
 	Family        string          `json:"family"`
 	Revision      string          `json:"revision"`
-	KnownStatus   string          `json:"knownStatus"`   // PENDING, RUNNING or STOPPED
-	DesiredStatus string          `json:"desiredStatus"` // RUNNING or STOPPED
-	Origin        string          `json:"origin"`        // ecs, or local for `berth run`
+	KnownStatus   string          `json:"knownStatus"`       // PENDING, RUNNING or STOPPED
+	DesiredStatus string          `json:"desiredStatus"`     // RUNNING or STOPPED
+	Origin        string          `json:"origin"`            // ecs, or local for `berth run`
+	Service       string          `json:"service,omitempty"` // that started it
 	NetworkMode   string          `json:"networkMode,omitempty"`
 	StopCode      string          `json:"stopCode,omitempty"`
 	Reason        string          `json:"reason,omitempty"` // why it stopped

@@ -13,6 +13,7 @@
 //	│   ├── boot-id                 checksum, of the kernel that the tasks ran under
 //	│   ├── cluster                 checksum, the cluster joined
 //	│   ├── container-instance-arn  checksum, what registration answered
+//	│   ├── drain                   checksum, the last order to leave service
 //	│   ├── ec2-instance-id         checksum, of the host
 //	│   └── manifest-sequence       checksum, of the last task manifest, in decimal
 //	├── tasks

@@ -20,6 +20,8 @@ type Meta struct {
 	Cluster string
 	// AvailabilityZone and EC2InstanceID are the host's.
 	AvailabilityZone, EC2InstanceID string
+	// Drain is the last order to leave service, in the words of whoever gave it.
+	Drain string
 	// AgentVersion is of the agent that wrote last.
 	AgentVersion string
 	// BootID is the kernel's at the last write: another one now means that the
@@ -38,6 +40,7 @@ func (m *Meta) texts() map[string]*string {
 		"boot-id":                &m.BootID,
 		"cluster":                &m.Cluster,
 		"container-instance-arn": &m.ContainerInstanceARN,
+		"drain":                  &m.Drain,
 		"ec2-instance-id":        &m.EC2InstanceID,
 	}
 }

@@ -219,7 +219,7 @@ func TestMeta(t *testing.T) {
 	want := Meta{
 		ContainerInstanceARN: "arn:aws:ecs:us-west-2:1:container-instance/default/ab",
 		Cluster:              "default", AvailabilityZone: "us-west-2a", EC2InstanceID: "i-1",
-		AgentVersion: "1.0.0", BootID: "b", ManifestSequence: 1 << 53,
+		AgentVersion: "1.0.0", Drain: "{}", BootID: "b", ManifestSequence: 1 << 53,
 	}
 	if err := s.Update(func(m *Meta) { *m = want }); err != nil {
 		t.Fatal(err)

@@ -19,7 +19,7 @@ func (s *Server) Do(args []string) (string, error) {
 	}
 	verb, args := args[0], args[1:]
 	need := map[string][2]int{
-		"parameter": {3, 3}, "secret": {3, 5}, "object": {3, 3}, "login": {3, 3}, "metadata": {2, 2},
+		"parameter": {3, 3}, "secret": {3, 5}, "object": {3, 3}, "login": {3, 3}, "metadata": {1, 2},
 		"fault": {2, 3}, "calls": {1, 1}, "logs": {2, 2},
 	}[verb]
 	if len(args) < need[0] || len(args) > need[1] || need[1] == 0 {

@@ -16,7 +16,7 @@
 //	standin secret REGION NAME VALUE [STAGE [VERSION]]
 //	standin object REGION BUCKET/KEY FILE
 //	standin login HOST USER PASSWORD
-//	standin metadata PATH VALUE
+//	standin metadata PATH [VALUE]
 //	standin fault SERVICE throttle|error|denied|slow|none [TIMES]
 //	standin calls SERVICE
 //	standin logs GROUP STREAM

@@ -10,11 +10,14 @@ import (
 const metadataToken = "standin-token"
 
 // PutMetadata sets a value of instance metadata by its path below /latest/:
-// "meta-data/instance-id", "dynamic/instance-identity/document".
+// "meta-data/instance-id", "dynamic/instance-identity/document". An empty value
+// takes it away.
 func (s *Server) PutMetadata(path, value string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.metadata[path] = value
+	if s.metadata[path] = value; value == "" {
+		delete(s.metadata, path)
+	}
 }
 
 // serveMetadata is the instance metadata service, version 2 alone.
