@@ -67,6 +67,7 @@ func operations() map[string]operation {
 		ecs.OpDescribeContainerInstances:    reads((*state).describeInstances),
 		ecs.OpDescribeTaskDefinition:        reads((*state).describeTaskDefinition),
 		ecs.OpDescribeTasks:                 reads((*state).describeTasks),
+		ecs.OpExecuteCommand:                reads((*state).executeCommand),
 		ecs.OpGetTaskProtection:             changes((*state).getProtection),
 		ecs.OpListAttributes:                reads((*state).listAttributes),
 		ecs.OpListClusters:                  reads((*state).listClusters),

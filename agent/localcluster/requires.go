@@ -12,7 +12,6 @@ const (
 	capability    = "ecs.capability."
 	oldCapability = "com.amazonaws.ecs.capability."
 	remoteAPI     = oldCapability + "docker-remote-api."
-	secretsPrefix = "arn:aws:secretsmanager:"
 )
 
 // requiredAttributes computes which capabilities a host needs to run a task
@@ -55,6 +54,7 @@ func (n attributeSet) task(d *ecs.TaskDefinition) {
 	n.when(d.ProxyConfiguration != nil, capability+"aws-appmesh")
 	n.when(d.PIDMode != "" || d.IPCMode != "", capability+"pid-ipc-namespace-sharing")
 	n.when(d.EnableFaultInjection, capability+"fault-injection")
+	n.when(len(d.InferenceAccelerators) > 0, capability+"task-eia")
 }
 
 func (n attributeSet) container(d *ecs.TaskDefinition, c *ecs.ContainerDefinition) {
@@ -72,16 +72,23 @@ func (n attributeSet) container(d *ecs.TaskDefinition, c *ecs.ContainerDefinitio
 		n.when(strings.HasPrefix(option, "label:"), oldCapability+"selinux")
 		n.when(strings.HasPrefix(option, "apparmor:"), oldCapability+"apparmor")
 	}
+	for _, spec := range slices.Concat(c.CredentialSpecs, c.DockerSecurityOptions) {
+		n.when(strings.HasPrefix(spec, "credentialspec:"), capability+"gmsa")
+		n.when(strings.HasPrefix(spec, "credentialspecdomainless:"), capability+"gmsa-domainless")
+	}
 	for _, secret := range c.Secrets {
 		n.add(capability + "secrets." + secretStore(secret.ValueFrom) + ".environment-variables")
 	}
 	if f := c.FirelensConfiguration; f != nil {
 		n.add(capability + "firelens." + f.Type)
+		user, _, _ := strings.Cut(c.User, ":")
+		n.when(user != "" && user != "0" && user != "root", capability+"firelens.non-root-user")
 		n.when(f.Options["config-file-type"] != "", capability+"firelens.options.config."+f.Options["config-file-type"])
 	}
 	if l := c.LogConfiguration; l != nil {
 		n.add(oldCapability + "logging-driver." + l.LogDriver)
 		n.when(l.LogDriver == "awslogs", remoteAPI+"1.19")
+		n.when(l.LogDriver == "awsfirelens" && l.Options["log-driver-buffer-limit"] != "", capability+"logging-driver.awsfirelens.log-driver-buffer-limit")
 		n.when(l.LogDriver == "awslogs" && d.ExecutionRoleARN != "", capability+"execution-role-awslogs")
 		for _, secret := range l.SecretOptions {
 			n.add(capability + "secrets." + secretStore(secret.ValueFrom) + ".bootstrap.log-driver")
@@ -105,7 +112,8 @@ func (n attributeSet) volume(v *ecs.Volume) {
 
 // secretStore is asm for Secrets Manager and ssm for Parameter Store.
 func secretStore(valueFrom string) string {
-	if strings.HasPrefix(valueFrom, secretsPrefix) {
+	// The partition differs: arn:aws-cn:secretsmanager:…
+	if parts := strings.SplitN(valueFrom, ":", 4); len(parts) == 4 && parts[0] == "arn" && parts[2] == "secretsmanager" {
 		return "asm"
 	}
 	return "ssm"

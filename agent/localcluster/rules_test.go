@@ -41,6 +41,17 @@ func TestRequiredAttributes(t *testing.T) {
 		{"apparmor", one(ecs.ContainerDefinition{DockerSecurityOptions: []string{"apparmor:x"}}), []string{p1 + "apparmor"}},
 		{"secret", one(ecs.ContainerDefinition{Secrets: []ecs.Secret{{ValueFrom: "/name"}}}), []string{p2 + "secrets.ssm.environment-variables"}},
 		{"firelens", one(ecs.ContainerDefinition{FirelensConfiguration: &ecs.FirelensConfiguration{Type: "fluentbit", Options: map[string]string{"config-file-type": "s3"}}}), []string{p2 + "firelens.fluentbit", p2 + "firelens.options.config.s3"}},
+		{"firelens of another user", one(ecs.ContainerDefinition{User: "1000:1000", FirelensConfiguration: &ecs.FirelensConfiguration{Type: "fluentd"}}), []string{p2 + "firelens.fluentd", p2 + "firelens.non-root-user"}},
+		{"firelens of root", one(ecs.ContainerDefinition{User: "0:0", FirelensConfiguration: &ecs.FirelensConfiguration{Type: "fluentd"}}), []string{p2 + "firelens.fluentd"}},
+		{"awsfirelens with a limit", one(ecs.ContainerDefinition{LogConfiguration: &ecs.LogConfiguration{LogDriver: "awsfirelens", Options: map[string]string{"log-driver-buffer-limit": "1"}}}), []string{p1 + "logging-driver.awsfirelens", p2 + "logging-driver.awsfirelens.log-driver-buffer-limit"}},
+		{"secret in China", one(ecs.ContainerDefinition{Secrets: []ecs.Secret{{ValueFrom: "arn:aws-cn:secretsmanager:cn-north-1:1:secret:s"}}}), []string{p2 + "secrets.asm.environment-variables"}},
+		{"parameter by ARN", one(ecs.ContainerDefinition{Secrets: []ecs.Secret{{ValueFrom: "arn:aws:ssm:us-east-1:1:parameter/s"}}}), []string{p2 + "secrets.ssm.environment-variables"}},
+		{"gMSA", one(ecs.ContainerDefinition{CredentialSpecs: []string{"credentialspec:arn:x"}}), []string{p2 + "gmsa"}},
+		{"gMSA without a domain", one(ecs.ContainerDefinition{CredentialSpecs: []string{"credentialspecdomainless:arn:x"}}), []string{p2 + "gmsa-domainless"}},
+		{"elastic inference", ecs.TaskDefinition{InferenceAccelerators: []ecs.InferenceAccelerator{{}}}, []string{p2 + "task-eia"}},
+		{"faults", ecs.TaskDefinition{EnableFaultInjection: true}, []string{p2 + "fault-injection"}},
+		{"EFS with an access point", ecs.TaskDefinition{Volumes: []ecs.Volume{{EFSVolumeConfiguration: &ecs.EFSVolumeConfiguration{AuthorizationConfig: &ecs.EFSAuthorizationConfig{}}}}}, []string{remoteAPI + "1.25", p2 + "efs", p2 + "efsAuth"}},
+		{"EBS", ecs.TaskDefinition{Volumes: []ecs.Volume{{ConfiguredAtLaunch: true}}}, []string{p2 + "storage.ebs-task-volume-attach"}},
 		{"docker volume", ecs.TaskDefinition{Volumes: []ecs.Volume{{DockerVolumeConfiguration: &ecs.DockerVolumeConfiguration{Driver: "rexray/ebs:1"}}}}, []string{remoteAPI + "1.25", p2 + "docker-plugin.rexray/ebs.1"}},
 	} {
 		var got []string

@@ -29,6 +29,7 @@ const (
 	OpDescribeTaskDefinition        = "DescribeTaskDefinition"
 	OpDescribeTasks                 = "DescribeTasks"
 	OpDiscoverPollEndpoint          = "DiscoverPollEndpoint"
+	OpExecuteCommand                = "ExecuteCommand"
 	OpGetTaskProtection             = "GetTaskProtection"
 	OpListAttributes                = "ListAttributes"
 	OpListClusters                  = "ListClusters"

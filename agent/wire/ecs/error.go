@@ -24,6 +24,7 @@ const (
 	ErrTypeResourceNotFound           = "ResourceNotFoundException"
 	ErrTypeSerialization              = "SerializationException"
 	ErrTypeServer                     = "ServerException"
+	ErrTypeTargetNotConnected         = "TargetNotConnectedException"
 	ErrTypeTargetNotFound             = "TargetNotFoundException"
 	ErrTypeThrottling                 = "ThrottlingException"
 	ErrTypeUnknownOperation           = "UnknownOperationException"

@@ -57,6 +57,7 @@ func TestPublicModel(t *testing.T) {
 		ecs.DescribeTasksResponse{},
 		ecs.DiscoverPollEndpointRequest{},
 		ecs.DiscoverPollEndpointResponse{},
+		ecs.ExecuteCommandRequest{},
 		ecs.GetTaskProtectionRequest{},
 		ecs.GetTaskProtectionResponse{},
 		ecs.ListAttributesRequest{},

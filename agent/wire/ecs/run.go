@@ -120,3 +120,13 @@ type PlacementStrategy struct {
 	Type  string `json:"type,omitempty"`
 	Field string `json:"field,omitempty"`
 }
+
+// ExecuteCommandRequest runs a command in a container of a task; Container may be
+// left out where there is one only.
+type ExecuteCommandRequest struct {
+	Cluster     string `json:"cluster,omitempty"`
+	Container   string `json:"container,omitempty"`
+	Command     string `json:"command"`
+	Interactive bool   `json:"interactive"`
+	Task        string `json:"task"`
+}
