@@ -33,20 +33,16 @@ func (f *Faults) Supported() error {
 	return <-done
 }
 
-// rehearse makes every kind of fault.
+// rehearse makes every kind of fault, first what a kernel most likely cannot.
 func rehearse(s *session) error {
 	lo, err := s.nl.LinkByName("lo")
 	if err != nil {
 		return fmt.Errorf("cannot find link lo: %w", err)
 	}
 	everywhere := []netip.Prefix{netip.PrefixFrom(netip.IPv4Unspecified(), 0), netip.PrefixFrom(netip.IPv6Unspecified(), 0)}
-	hole := &Fault{Kind: BlackholePort, Port: 1, Protocol: "tcp", Direction: Egress, SourcesToFilter: everywhere}
-	if err := s.startBlackhole("probe", hole); err != nil {
-		return fmt.Errorf("%s: %w", hole.Kind, err)
-	}
 	for _, f := range []*Fault{
-		{Kind: PacketLoss, LossPercent: 50, FlowsPercent: 50, Sources: everywhere},
 		{Kind: Latency, DelayMilliseconds: 1, FlowsPercent: 50, Sources: everywhere},
+		{Kind: PacketLoss, LossPercent: 50, FlowsPercent: 50, Sources: everywhere},
 	} {
 		if err := s.startImpairment([]netlink.Link{lo}, "probe", f); err != nil {
 			return fmt.Errorf("%s: %w", f.Kind, err)
@@ -54,6 +50,10 @@ func rehearse(s *session) error {
 		if err := s.clear(); err != nil {
 			return fmt.Errorf("%s: %w", f.Kind, err)
 		}
+	}
+	hole := &Fault{Kind: BlackholePort, Port: 1, Protocol: "tcp", Direction: Egress, SourcesToFilter: everywhere}
+	if err := s.startBlackhole("probe", hole); err != nil {
+		return fmt.Errorf("%s: %w", hole.Kind, err)
 	}
 	return nil
 }
