@@ -92,7 +92,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		ConnContext: withCaller(s.cfg.Peers), ErrorLog: zap.NewStdLog(s.log),
 	}
 	failed := make(chan error, 1) // The server's end, heard once.
-	go func() { failed <- srv.Serve(l) }()
+	go func() { failed <- srv.Serve(newGuardedListener(l, s.cfg.Index)) }()
 	var err error
 	select {
 	case err = <-failed:
