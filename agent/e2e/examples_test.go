@@ -175,8 +175,7 @@ func localised(d *ecs.RegisterTaskDefinitionRequest, firstPort int, dir string) 
 		}
 		if l := c.LogConfiguration; l != nil && l.LogDriver == "awsfirelens" {
 			for option := range l.Options {
-				switch {
-				case option == "Name" || option == "@type":
+				if option == "Name" || option == "@type" {
 					l.Options[option] = "stdout"
 				}
 			}
