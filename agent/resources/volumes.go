@@ -26,7 +26,7 @@ type Volumes interface {
 	Remove(ctx context.Context, user string) error
 	Path(w volume.Volume) string
 	AwaitEBS(ctx context.Context, e volume.EBS) error
-	StageEBS(ctx context.Context, e volume.EBS) error
+	StageEBS(ctx context.Context, user string, e volume.EBS) error
 	UnstageEBS(ctx context.Context, e volume.EBS) error
 	EBSPath(e volume.EBS) string
 }
@@ -62,7 +62,7 @@ func (v *taskVolumes) provision(ctx context.Context, t *Task) (outfits, error) {
 		case w.Kind == task.VolumeEBS:
 			group.Go(func() (err error) {
 				places[i].Path = v.store.EBSPath(ebs(w))
-				return v.attach(at, w)
+				return v.attach(at, d.ID, w)
 			})
 		case w.Kind == task.VolumeDocker && !w.Shared && w.Autoprovision:
 			return nil, fmt.Errorf("volume [%s] : task scoped volume could not be autoprovisioned", w.Name)
@@ -115,14 +115,14 @@ func dressed(d *task.Definition, places []volume.Place) outfits {
 	return made
 }
 
-// attach waits for an EBS volume to appear, and mounts it.
-func (v *taskVolumes) attach(ctx context.Context, w *task.Volume) error {
+// attach waits for an EBS volume to appear, and mounts it for the user.
+func (v *taskVolumes) attach(ctx context.Context, user string, w *task.Volume) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, attachWait, errors.New("it was not attached in time"))
 	defer cancel()
 	if err := v.store.AwaitEBS(ctx, ebs(w)); err != nil {
 		return err
 	}
-	return v.store.StageEBS(ctx, ebs(w))
+	return v.store.StageEBS(ctx, user, ebs(w))
 }
 
 // wanted is a volume in the words of runtime/volumes.

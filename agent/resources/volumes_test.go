@@ -66,7 +66,7 @@ func (s *shelf) AwaitEBS(ctx context.Context, e volume.EBS) error {
 	return nil
 }
 
-func (s *shelf) StageEBS(_ context.Context, e volume.EBS) error {
+func (s *shelf) StageEBS(_ context.Context, _ string, e volume.EBS) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.disks[e.Directory] = true

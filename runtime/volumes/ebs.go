@@ -107,9 +107,10 @@ func sameDevice(kernel, ec2 string) bool {
 	return kernel == ec2 || isSD && (kernel == "xvd"+letters || kernel == "sd"+letters)
 }
 
-// StageEBS formats the volume if it is blank, mounts it and gives it to its group.
-// It may be called again; where the device is not there, it is volume.ErrNotAttached.
-func (v *Volumes) StageEBS(ctx context.Context, e volume.EBS) error {
+// StageEBS formats the volume if it is blank, mounts it for a user and gives it to
+// its group. It may be called again; where the device is not there, it is
+// volume.ErrNotAttached.
+func (v *Volumes) StageEBS(ctx context.Context, user string, e volume.EBS) error {
 	if !validDirectory.MatchString(e.Directory) {
 		return fmt.Errorf("cannot mount EBS volume %s: %q is not the name of a directory", e.VolumeID, e.Directory)
 	}
@@ -126,13 +127,16 @@ func (v *Volumes) StageEBS(ctx context.Context, e volume.EBS) error {
 	if err != nil {
 		return err
 	}
+	if err := v.noteStaged(user, e); err != nil {
+		return err
+	}
 	if mounted == 0 {
 		if err := v.mountEBS(ctx, e, target); err != nil {
 			return err
 		}
 	}
 	if err := own(target, e.GID()); err != nil {
-		return fmt.Errorf("cannot give volume.EBS volume %s to its group: %w", e.VolumeID, explain(err, target))
+		return fmt.Errorf("cannot give EBS volume %s to its group: %w", e.VolumeID, explain(err, target))
 	}
 	return nil
 }
@@ -215,7 +219,7 @@ func (v *Volumes) UnstageEBS(ctx context.Context, e volume.EBS) error {
 	defer unlock()
 	dir, err := filepath.EvalSymlinks(v.cfg.EBSDir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return v.forgetStaged(e)
 	}
 	if err != nil {
 		return fmt.Errorf("cannot find mount point of EBS volume %s: %w", e.VolumeID, err)
@@ -227,7 +231,7 @@ func (v *Volumes) UnstageEBS(ctx context.Context, e volume.EBS) error {
 	if err := os.Remove(target); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("cannot remove mount point of EBS volume %s: %w", e.VolumeID, err)
 	}
-	return v.forgetFormat(e)
+	return errors.Join(v.forgetFormat(e), v.forgetStaged(e))
 }
 
 func (v *Volumes) unmountEBS(ctx context.Context, e volume.EBS, target string) error {
@@ -265,12 +269,12 @@ func (v *Volumes) unmountEBS(ctx context.Context, e volume.EBS, target string) e
 func (v *Volumes) Usage(e volume.EBS) (used, total uint64, err error) {
 	dir, err := filepath.EvalSymlinks(v.cfg.EBSDir)
 	if err != nil {
-		return 0, 0, fmt.Errorf("cannot measure volume.EBS volume: %w", err)
+		return 0, 0, fmt.Errorf("cannot measure EBS volume: %w", err)
 	}
 	target := filepath.Join(dir, e.Directory)
 	mounted, err := mountsAt(target)
 	if err == nil && mounted == 0 {
-		err = fmt.Errorf("cannot measure volume.EBS volume: nothing is mounted at %s", target)
+		err = fmt.Errorf("cannot measure EBS volume: nothing is mounted at %s", target)
 	}
 	if err != nil {
 		return 0, 0, err

@@ -79,6 +79,33 @@ func on(device, fstype string) volume.EBS {
 	return volume.EBS{VolumeID: "vol-0abc", DeviceName: device, FileSystem: fstype, Directory: "task_vol-0abc"}
 }
 
+// An EBS volume is let go of when nothing is known of its task, however far the
+// agent before came with it; that of a known one stays.
+func TestSweepEBS(t *testing.T) {
+	if _, err := find("mkfs.ext4"); err != nil {
+		t.Skip(err)
+	}
+	v := newVolumes(t, Config{})
+	e := on(loop(t, 64<<20), "ext4")
+	path := v.EBSPath(e)
+	must(t, v.StageEBS(t.Context(), "task", e))
+	for user, want := range map[string]int{"task": 1, "another": 0} {
+		must(t, v.StageEBS(t.Context(), "task", e))
+		must(t, v.Sweep(t.Context(), func(u string) bool { return u == user }))
+		if n, err := mountsAt(path); n != want || err != nil {
+			t.Errorf("known is %s: mounted %d times, %v", user, n, err)
+		}
+	}
+	must(t, v.UnstageEBS(t.Context(), e))
+	// Noted, and then killed.
+	must(t, v.noteStaged("task", e))
+	put(t, filepath.Join(v.cfg.Dir, newPrefix+stagedPrefix+"half"), "{")
+	must(t, v.Sweep(t.Context(), func(string) bool { return false }))
+	if left, err := os.ReadDir(v.cfg.Dir); err != nil || len(left) > 0 {
+		t.Errorf("left: %v %v", left, err)
+	}
+}
+
 func TestStageEBS(t *testing.T) {
 	for fstype, size := range map[string]int64{"ext4": 64 << 20, "xfs": 320 << 20} {
 		t.Run(fstype, func(t *testing.T) {
@@ -90,7 +117,7 @@ func TestStageEBS(t *testing.T) {
 			e := on(device, fstype)
 			path := v.EBSPath(e)
 			for range 2 {
-				must(t, v.StageEBS(t.Context(), e))
+				must(t, v.StageEBS(t.Context(), "task", e))
 			}
 			if n, err := mountsAt(path); n != 1 {
 				t.Fatalf("mounted %d times, %v", n, err)
@@ -118,7 +145,7 @@ func TestStageEBS(t *testing.T) {
 			// the volume grows.
 			must(t, exec.CommandContext(t.Context(), "truncate", "-s", "400M", backing(t, device)).Run())
 			must(t, exec.CommandContext(t.Context(), "losetup", "-c", device).Run())
-			must(t, v.StageEBS(t.Context(), e))
+			must(t, v.StageEBS(t.Context(), "task", e))
 			if text, err := os.ReadFile(filepath.Join(path, "a")); string(text) != "kept" {
 				t.Errorf("a is %q, %v", text, err)
 			}
@@ -128,7 +155,7 @@ func TestStageEBS(t *testing.T) {
 			must(t, v.UnstageEBS(t.Context(), e))
 
 			other := on(device, map[string]string{"ext4": "xfs", "xfs": "ext4"}[fstype])
-			err = v.StageEBS(t.Context(), other)
+			err = v.StageEBS(t.Context(), "task", other)
 			want := "cannot mount EBS volume vol-0abc as " + other.FileSystem + ": it holds " + fstype + ", and is not formatted"
 			if err == nil || err.Error() != want {
 				t.Errorf("Stage: %v\nwant: %s", err, want)
@@ -169,7 +196,7 @@ func TestNeverFormatted(t *testing.T) {
 	must(t, err)
 	_, err = f.WriteAt([]byte("a database without a file system"), 3<<20)
 	must(t, errors.Join(err, f.Sync(), f.Close()))
-	err = v.StageEBS(t.Context(), on(device, "ext4"))
+	err = v.StageEBS(t.Context(), "task", on(device, "ext4"))
 	want := "cannot mount EBS volume vol-0abc as ext4: it holds data, and is not formatted"
 	if err == nil || err.Error() != want {
 		t.Errorf("Stage: %v\nwant: %s", err, want)
@@ -179,7 +206,7 @@ func TestNeverFormatted(t *testing.T) {
 		t.Errorf("the content is gone: %v", err)
 	}
 	for _, e := range []volume.EBS{on(device, "ntfs"), {VolumeID: "vol-1", DeviceName: device, Directory: "../x"}} {
-		if err := v.StageEBS(t.Context(), e); err == nil {
+		if err := v.StageEBS(t.Context(), "task", e); err == nil {
 			t.Errorf("%+v was mounted", e)
 		}
 	}
@@ -210,11 +237,11 @@ func TestFormatCutOff(t *testing.T) {
 			v := newVolumes(t, Config{MountTimeout: time.Minute})
 			e := on(device, "ext4")
 			half(t, device)
-			if err := v.StageEBS(t.Context(), e); err == nil {
+			if err := v.StageEBS(t.Context(), "task", e); err == nil {
 				t.Fatal("it was mounted without a marker")
 			}
 			must(t, v.markFormat(v.formatMarker(e)))
-			must(t, v.StageEBS(t.Context(), e))
+			must(t, v.StageEBS(t.Context(), "task", e))
 			if v.wasFormatting(e) {
 				t.Error("the marker is still there")
 			}
@@ -255,7 +282,7 @@ func TestUnstageInUse(t *testing.T) {
 	device := loop(t, 64<<20)
 	v := newVolumes(t, Config{UnmountPause: time.Millisecond})
 	e := on(device, "ext4")
-	must(t, v.StageEBS(t.Context(), e))
+	must(t, v.StageEBS(t.Context(), "task", e))
 	held, err := os.Create(filepath.Join(v.EBSPath(e), "open"))
 	must(t, err)
 	must(t, v.UnstageEBS(t.Context(), e))

@@ -261,11 +261,11 @@ func (v *Volumes) leave(ctx context.Context, name, user string) error {
 	return v.unuse(name, user)
 }
 
-// Sweep ends the uses of users that are not known, and removes what a crash has
-// left half made or half deleted. It is for the start, before anything is
+// Sweep ends the uses of users that are not known, be it of EBS volumes, and
+// removes what a crash has left half made or half deleted. It is for the start, before anything is
 // acquired.
 func (v *Volumes) Sweep(ctx context.Context, known func(user string) bool) error {
-	errs := []error{v.sweepRemains(ctx)}
+	errs := []error{v.sweepRemains(ctx), v.sweepStaged(ctx, known)}
 	names, err := v.list()
 	if err != nil {
 		return errors.Join(append(errs, err)...)
