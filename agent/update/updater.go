@@ -26,6 +26,8 @@ var (
 	ErrNoRelease = errors.New("there is no such release for this host")
 	// ErrUnproven: an update that was made before has neither been confirmed nor returned.
 	ErrUnproven = errors.New("the last update has yet to prove itself")
+	// ErrCameBack: the newest release is the one that came back from the last update. It has to be asked for by name.
+	ErrCameBack = errors.New("it came back from the last update")
 	// ErrNoPrevious: there is nothing to go back to.
 	ErrNoPrevious = errors.New("there is no previous version")
 	errSlowTry    = fmt.Errorf("it took longer than %s", tryTime)
@@ -163,6 +165,10 @@ func (u *Updater) choose(ctx context.Context, want Choice) (Release, error) {
 		return Release{}, fmt.Errorf("cannot update: %w", ErrNoRelease)
 	}
 	chosen := releases[at]
+	// A timer that updates to whatever is newest does not make a host suffer the same again each night.
+	if r, err := u.cfg.State.Record(); err == nil && want == (Choice{}) && r.Phase == Returned && r.To == chosen.Version {
+		return chosen, fmt.Errorf("cannot update to version %s: %w (%s); --to %[1]s tries it again", chosen.Version, ErrCameBack, r.Reason)
+	}
 	if newer := Compare(chosen.Version, current); newer == 0 || newer < 0 && want.Version == "" {
 		return chosen, fmt.Errorf("cannot update to version %s: %s is current: %w", chosen.Version, current, ErrNewest)
 	}

@@ -225,6 +225,24 @@ func TestOneUpdateAtATime(t *testing.T) {
 	}
 }
 
+// What came back is not tried again by itself, but by name, and a newer one is.
+func TestCameBack(t *testing.T) {
+	w := newWorld(t)
+	w.add("1.1.0")
+	w.play("update 1.1.0")
+	w.play("gate ACS is not connected")
+	if _, err := w.updater().Stage(t.Context(), update.Choice{}); !errors.Is(err, update.ErrCameBack) || !strings.Contains(err.Error(), "--to 1.1.0 tries it again") {
+		t.Errorf("%v, want %v", err, update.ErrCameBack)
+	}
+	for _, asked := range []update.Choice{{Version: "1.1.0"}, {SHA256: "named by ECS"}} {
+		if _, err := w.updater().Stage(t.Context(), asked); err != nil {
+			t.Errorf("%+v: %v", asked, err)
+		}
+	}
+	w.add("1.2.0")
+	w.stages("1.2.0")
+}
+
 func TestNothingToGoBackTo(t *testing.T) {
 	if _, err := newWorld(t).updater().Rollback(update.Before{}); !errors.Is(err, update.ErrNoPrevious) {
 		t.Errorf("%v, want %v", err, update.ErrNoPrevious)
