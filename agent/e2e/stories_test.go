@@ -27,11 +27,12 @@ func TestMain(m *testing.M) {
 	})
 }
 
-// Stories with a containerd of their own: one stops and kills it, the other fills
-// its disk.
+// Stories with a containerd of their own: one stops and kills it, another fills
+// its disk. That of updates needs further versions of the program.
 const (
 	restarting = "testdata/containerd.txtar"
 	filling    = "testdata/watermark.txtar"
+	updating   = "testdata/update.txtar"
 )
 
 // TestStories runs every story but those. They share a containerd, and some run at
@@ -41,7 +42,7 @@ func TestStories(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tell(t, slices.DeleteFunc(files, func(f string) bool { return f == restarting || f == filling }), t.TempDir())
+	tell(t, slices.DeleteFunc(files, func(f string) bool { return f == restarting || f == filling || f == updating }), t.TempDir())
 }
 
 // TestContainerdRestarts runs the story that restarts containerd, with one of its
@@ -64,8 +65,9 @@ func TestDiskFills(t *testing.T) {
 	tell(t, []string{filling}, small)
 }
 
-// tell runs stories on a containerd that is theirs, with its images below root.
-func tell(t *testing.T, files []string, root string) {
+// tell runs stories on a containerd that is theirs, with its images below root, and
+// with variables NAME=VALUE besides the usual ones.
+func tell(t *testing.T, files []string, root string, env ...string) {
 	t.Helper()
 	needPrograms(t)
 	binary, router := build(t)
@@ -82,6 +84,10 @@ func tell(t *testing.T, files []string, root string) {
 			s, err := newStage(e, binary, daemon.Address)
 			if err != nil {
 				return err
+			}
+			for _, v := range env {
+				name, value, _ := strings.Cut(v, "=")
+				e.Setenv(name, value)
 			}
 			e.Setenv("ROUTER", router)
 			e.Setenv("EXAMPLES", folder)
