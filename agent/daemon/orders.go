@@ -41,7 +41,7 @@ type UpdateOrders interface {
 }
 
 // orders are ECS's StageUpdate and PerformUpdate. Where ECS says that the update lies is not where it is fetched from, nor is what lies
-// there ours to run: see docs/decisions/0010.
+// there ours to run: see agent/docs/decisions/0012.
 type orders struct {
 	make   UpdateOrders // nil while updates are disabled
 	before func() update.Before
