@@ -3,7 +3,6 @@ package daemon
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 
@@ -20,7 +19,8 @@ const (
 	invalidUpdate    = "Invalid update: "
 	cannotDownload   = "Unable to download: "
 	newUpdateArrived = "New update arrived: "
-	notDownloaded    = "Cannot perform update; update not downloaded"
+	cannotPerform    = "Cannot perform update; "
+	notDownloaded    = cannotPerform + "update not downloaded"
 )
 
 // lastAck is how long the answer to an order may take to leave before the agent goes without.
@@ -41,7 +41,7 @@ type UpdateOrders interface {
 }
 
 // orders are ECS's StageUpdate and PerformUpdate. Where ECS says that the update lies is not where it is fetched from, nor is what lies
-// there ours to run: see agent/docs/decisions/0012.
+// there ours to run: see agent/docs/decisions/0014.
 type orders struct {
 	make   UpdateOrders // nil while updates are disabled
 	before func() update.Before
@@ -187,9 +187,9 @@ func (o *orders) fetch(ctx context.Context, message, signature string) error {
 }
 
 func (o *orders) perform(m *wire.PerformUpdateMessage, answer func(wire.Message)) {
-	version, err := o.change(m.MessageID)
-	if err != nil {
-		answer(&wire.NackRequest{Cluster: m.ClusterARN, ContainerInstance: m.ContainerInstanceARN, MessageID: m.MessageID, Reason: err.Error()})
+	version, refusal := o.change(m.MessageID)
+	if refusal != "" {
+		answer(&wire.NackRequest{Cluster: m.ClusterARN, ContainerInstance: m.ContainerInstanceARN, MessageID: m.MessageID, Reason: refusal})
 		return
 	}
 	o.log.Info("ECS orders the update", zap.String("version", version))
@@ -209,24 +209,24 @@ func (o *orders) perform(m *wire.PerformUpdateMessage, answer func(wire.Message)
 	})
 }
 
-// change makes the staged version current; the message's answer is then awaited.
-func (o *orders) change(message string) (version string, err error) {
+// change makes the staged version current; the message's answer is then awaited. refusal is why it does not, or "".
+func (o *orders) change(message string) (version, refusal string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	switch {
 	case o.make == nil:
-		return "", errors.New(updatesDisabled)
+		return "", updatesDisabled
 	case o.staged.Version == "":
-		return "", errors.New(notDownloaded)
+		return "", notDownloaded
 	}
 	version = o.staged.Version
 	if err := o.make.Switch(version, o.before()); err != nil {
-		return "", fmt.Errorf("Cannot perform update; %w", err) //nolint:staticcheck // In the words of ECS.
+		return "", cannotPerform + err.Error()
 	}
 	o.staged = update.Staged{}
 	if err := o.make.KeepStaged(o.staged); err != nil {
 		o.log.Warn("cannot forget what was staged", zap.Error(err))
 	}
 	o.version, o.awaited = version, message
-	return version, nil
+	return version, ""
 }

@@ -229,7 +229,9 @@ func TestOrdersAreAnsweredAsTheSpecHasIt(t *testing.T) {
 			e.perform("go")
 			e.expect("go ack")
 			e.orders.Sent(&wire.AckRequest{MessageID: "go"})
-			<-e.ended
+			if err := <-e.ended; err == nil {
+				t.Error("the agent ended without a reason")
+			}
 		})
 	})
 }

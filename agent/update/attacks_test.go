@@ -13,6 +13,7 @@ import (
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
 	"github.com/berthd/berth/agent/update"
+	"github.com/berthd/berth/agent/update/sign"
 )
 
 // What each test shows is a line of the threat model in the package comment.
@@ -228,13 +229,9 @@ func TestKeyRotationTakenBack(t *testing.T) {
 }
 
 // withKeys is a role with new keys.
-func (w *world) withKeys(role string, n int) (r struct {
-	Keys      []ed25519.PrivateKey
-	Threshold int
-	Expires   time.Duration
-}) {
+func (w *world) withKeys(role string, n int) sign.Role {
 	w.Helper()
-	r = w.repo.Roles[role]
+	r := w.repo.Roles[role]
 	r.Keys = keys(w.T, n)
 	return r
 }

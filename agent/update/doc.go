@@ -48,7 +48,7 @@
 //   - Stolen root keys: a new root signed by the old one's threshold takes over, and the old keys are worth nothing from then on.
 //   - Key rotation taken back: a root older than the newest believed is not accepted again.
 //   - A control plane that says where to fetch: ECS's messages name a place and a hash. The place is never fetched from; the hash
-//     at most chooses among signed releases (docs/decisions).
+//     at most chooses among signed releases (agent/docs/decisions/0014).
 //
 // What is outside: an attacker who is root here has won already; a threshold of stolen keys too, until the root says otherwise; and
 // somebody who keeps the mirror from answering keeps the update away, which berth update --check says.

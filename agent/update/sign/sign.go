@@ -99,10 +99,7 @@ func (r *Repository) Add(version, platform, program string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("cannot add release: %w", err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, hex.EncodeToString(sum[:])+".berth"), data, 0o644); err != nil {
-		return fmt.Errorf("cannot add release: %w", err)
-	}
-	return nil
+	return place(filepath.Join(dir, hex.EncodeToString(sum[:])+".berth"), data)
 }
 
 // Publish signs what is in the repository: every program that was added, and nothing else.
@@ -206,13 +203,21 @@ func write[T metadata.Roles](r *Repository, m *metadata.Metadata[T], keys []ed25
 	if err != nil {
 		return fmt.Errorf("cannot write %s: %w", name, err)
 	}
-	// Beside and renamed: whoever mirrors the directory sees the old or the new.
-	path := filepath.Join(r.metadata(), name)
-	if err := os.WriteFile(path+".new", data, 0o644); err != nil {
-		return fmt.Errorf("cannot write %s: %w", name, err)
+	return place(filepath.Join(r.metadata(), name), data)
+}
+
+// place writes beside, syncs and renames: whoever mirrors the directory sees the old or the new.
+func place(path string, data []byte) error {
+	f, err := os.OpenFile(path+".new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o644)
+	if err == nil {
+		_, err = f.Write(data)
+		err = errors.Join(err, f.Sync(), f.Close())
 	}
-	if err := os.Rename(path+".new", path); err != nil {
-		return fmt.Errorf("cannot write %s: %w", name, err)
+	if err == nil {
+		err = os.Rename(path+".new", path)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot write %s: %w", path, err)
 	}
 	return nil
 }
