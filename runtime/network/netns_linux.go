@@ -30,6 +30,13 @@ func onThread(fn func() error) error {
 	done := make(chan error, 1) // one result, so that the goroutine can end before it is read
 	go func() {
 		runtime.LockOSThread()
+		if unix.Gettid() == unix.Getpid() {
+			// /proc/self is the main thread: whoever looks there for the host's namespace must not find it away from home.
+			// While this goroutine holds it, another one gets another thread.
+			defer runtime.UnlockOSThread()
+			done <- onThread(fn)
+			return
+		}
 		back, err := netns.Get()
 		if err != nil {
 			done <- fmt.Errorf("cannot open network namespace of the thread: %w", err)

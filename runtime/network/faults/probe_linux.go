@@ -17,8 +17,15 @@ import (
 func (f *Faults) Supported() error {
 	done := make(chan error, 1) // One result, so that the thread can end before it is read.
 	go func() {
-		// Never unlocked: the thread ends with the goroutine, and the namespace with the thread.
 		runtime.LockOSThread()
+		if unix.Gettid() == unix.Getpid() {
+			// The main thread cannot end, and /proc/self is it: away from home for good, it would lead everybody astray who
+			// looks there for the host's namespace. While this goroutine holds it, another one gets another thread.
+			defer runtime.UnlockOSThread()
+			done <- f.Supported()
+			return
+		}
+		// Never unlocked: the thread ends with the goroutine, and the namespace with the thread.
 		done <- func() error {
 			if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 				return fmt.Errorf("cannot make network namespace: %w", err)
