@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
 
 	"github.com/berthd/berth/agent/config"
 	"github.com/berthd/berth/agent/daemon"
@@ -26,6 +28,9 @@ func (a *app) agent() *cobra.Command {
 		Long: `Register this host with an Amazon ECS cluster, and run the cluster's tasks on containerd until told to stop.
 Stopping the agent leaves its tasks running, and their ports served; the next agent takes them over.
 
+SIGHUP (systemctl reload berth) has the settings read again: those about image clean-up, registry logins, spot
+instances and the log level count at once, and the log names what else has changed and counts after a restart.
+
 Settings are those of the ECS agent, in ` + config.DefaultFile + `; see berth config. Where no log process
 runs (berth-logs.service) the agent starts one, which outlives it.`,
 		Args: args(0, 0),
@@ -39,6 +44,10 @@ runs (berth-logs.service) the agent starts one, which outlives it.`,
 			ctx, cancel := context.WithCancelCause(cmd.Context())
 			defer cancel(nil)
 			o.Ready = func() { background.Go(func() { keepTrim(ctx, o.Log) }) }
+			hangup := make(chan os.Signal, 1) // One that comes while settings are read has them read once more.
+			signal.Notify(hangup, unix.SIGHUP)
+			defer signal.Stop(hangup)
+			o.Hangup = hangup
 			err = daemon.Run(ctx, *o)
 			if _, ok := errors.AsType[*daemon.TerminalError](err); ok {
 				return Terminal(err)
@@ -59,15 +68,20 @@ func (a *app) agentOptions(file string) (*daemon.Options, error) {
 	if err != nil {
 		return nil, err
 	}
-	log, err := newLogger(a.Err, c.Agent.LogLevel, c.Agent.LogFormat)
+	log, level, err := newLoggerLive(a.Err, c.Agent.LogLevel, c.Agent.LogFormat)
 	if err != nil {
 		return nil, err
 	}
 	for _, w := range warnings {
 		log.Warn("setting", zap.Stringer("about", w))
 	}
+	if file != "" { // The log process is started elsewhere, and reads it too.
+		if file, err = filepath.Abs(file); err != nil {
+			return nil, fmt.Errorf("cannot find the settings file: %w", err)
+		}
+	}
 	b := ThisBuild()
-	o := &daemon.Options{Config: c, Version: b.Version, Revision: b.Revision, Log: log, ConfigFile: file, Environ: a.env}
+	o := &daemon.Options{Config: c, Version: b.Version, Revision: b.Revision, Log: log, LogLevel: level, ConfigFile: file, Environ: a.env}
 	spawner, err := logSpawner(o)
 	if err != nil {
 		return nil, err

@@ -12,13 +12,22 @@ import (
 // Levels are those of ECS_LOGLEVEL; format is logfmt (for people) or json. In the
 // journal, which has times of its own, lines carry none.
 func newLogger(w io.Writer, level, format string) (*zap.Logger, error) {
-	levels := map[string]zapcore.Level{
-		"crit": zapcore.DPanicLevel, "error": zapcore.ErrorLevel, "warn": zapcore.WarnLevel,
-		"info": zapcore.InfoLevel, "debug": zapcore.DebugLevel, "none": zapcore.FatalLevel,
+	log, _, err := newLoggerLive(w, level, format)
+	return log, err
+}
+
+// newLoggerLive makes a logger, and what changes its level while it is used.
+func newLoggerLive(w io.Writer, level, format string) (log *zap.Logger, change func(level string) error, err error) {
+	at := zap.NewAtomicLevel()
+	change = func(level string) error {
+		l, err := parseLevel(level)
+		if err == nil {
+			at.SetLevel(l)
+		}
+		return err
 	}
-	at, ok := levels[level]
-	if !ok {
-		return nil, usage("cannot log at level %q: write crit, error, warn, info, debug or none", level)
+	if err := change(level); err != nil {
+		return nil, nil, err
 	}
 	c := zap.NewProductionEncoderConfig()
 	c.EncodeTime = zapcore.RFC3339TimeEncoder
@@ -32,7 +41,20 @@ func newLogger(w io.Writer, level, format string) (*zap.Logger, error) {
 		}
 		encoder = zapcore.NewConsoleEncoder(c)
 	}
-	return zap.New(zapcore.NewCore(encoder, zapcore.Lock(zapcore.AddSync(w)), at)), nil
+	return zap.New(zapcore.NewCore(encoder, zapcore.Lock(zapcore.AddSync(w)), at)), change, nil
+}
+
+// parseLevel reads a level of ECS_LOGLEVEL.
+func parseLevel(level string) (zapcore.Level, error) {
+	levels := map[string]zapcore.Level{
+		"crit": zapcore.DPanicLevel, "error": zapcore.ErrorLevel, "warn": zapcore.WarnLevel,
+		"info": zapcore.InfoLevel, "debug": zapcore.DebugLevel, "none": zapcore.FatalLevel,
+	}
+	at, ok := levels[level]
+	if !ok {
+		return 0, usage("cannot log at level %q: write crit, error, warn, info, debug or none", level)
+	}
+	return at, nil
 }
 
 // inJournal says whether stderr is a socket, as it is for a unit of systemd.

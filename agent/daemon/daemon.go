@@ -20,7 +20,6 @@ import (
 	"github.com/berthd/berth/agent/engine"
 	"github.com/berthd/berth/agent/health"
 	"github.com/berthd/berth/agent/hostapi"
-	"github.com/berthd/berth/agent/images"
 	"github.com/berthd/berth/agent/resources"
 	"github.com/berthd/berth/agent/store"
 	"github.com/berthd/berth/agent/systemd"
@@ -52,6 +51,10 @@ type Options struct {
 	// the host has none of the usual programs.
 	Init []string
 	Log  *zap.Logger
+	// LogLevel changes what Log logs, in the words of ECS_LOGLEVEL; nil leaves it.
+	LogLevel func(level string) error
+	// Hangup has the settings read again each time something comes; nil never.
+	Hangup <-chan os.Signal
 	// Ready, if set, is called once the agent's tasks are adopted and its socket
 	// answers.
 	Ready func()
@@ -68,7 +71,9 @@ type agent struct {
 	board       *health.Board
 	engine      *engine.Engine
 	observer    *observer
-	images      *images.Cleaner
+	images      *imageCleaner
+	settings    *liveSettings
+	parts       *resources.Resources
 	sessions    *sessions
 	attachments *attachment.Manager
 	started     time.Time
@@ -187,7 +192,9 @@ func (a *agent) build(ctx context.Context) ([]part, error) {
 	}
 	made := a.resources()
 	c.Resources, a.volumeViews, a.hostAuth = taskResources{made}, made.VolumeViews, made.HostAuth
-	a.images = a.cleaner()
+	a.parts = made
+	a.images = newImageCleaner(a.cleaner(&a.options.Config))
+	a.settings = &liveSettings{agent: a, config: a.options.Config}
 	c.MakeRoom = a.images.MakeRoom
 	a.engine = engine.New(c)
 	if err := a.engine.Restore(ctx); err != nil {
@@ -215,7 +222,7 @@ func (a *agent) build(ctx context.Context) ([]part, error) {
 		{"the task metadata server", a.meta.run},
 		{"the task engine", a.engine.Run},
 		{"the attachments", a.attachments.Run},
-		{"the image clean-up", a.images.Run},
+		{"the image clean-up", a.images.run},
 		{"the host API", a.serveHost},
 		{"the introspection API", a.serveIntrospection},
 		{"the watchdog", a.watchdog},
@@ -223,6 +230,7 @@ func (a *agent) build(ctx context.Context) ([]part, error) {
 		{"the orders to update", a.orders.run},
 		{"the line to ECS", a.sessions.run},
 		{"the drain", a.drainer.Run},
+		{"the settings", a.settings.run},
 	}
 	return parts, nil
 }

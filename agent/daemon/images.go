@@ -9,9 +9,8 @@ import (
 	"github.com/berthd/berth/runtime/container"
 )
 
-// cleaner is what removes images from this host.
-func (a *agent) cleaner() *images.Cleaner {
-	c := &a.options.Config
+// cleaner is what removes images from this host by these settings.
+func (a *agent) cleaner(c *config.Config) *images.Cleaner {
 	return images.New(images.Config{
 		Runtime: a.host.runtime, Uses: a.imagesOfTasks,
 		Off:      c.Image.CleanupDisabled || c.Image.PullBehavior == config.PullPreferCached,

@@ -38,10 +38,10 @@ func (a *agent) newDrainer(ctx context.Context) *drain.Drainer {
 		Tell: func(what, detail string) {
 			a.observer.events.Publish(hostapi.Event{Time: time.Now(), What: what, Detail: detail})
 		},
-		Spot: c.Instance.SpotDraining && !c.External, Lifecycle: !c.External,
+		Spot: c.Instance.SpotDraining,
 	}
 	// Where there is no instance metadata, and never will be, nobody announces anything.
-	if a.metadata.Available(ctx) || a.metadata.MayAppear() {
+	if !c.External && (a.metadata.Available(ctx) || a.metadata.MayAppear()) {
 		config.Metadata = announcements{a.metadata}
 	}
 	return drain.New(config)

@@ -33,7 +33,7 @@ func (a *agent) serveHost(ctx context.Context) error {
 	server := hostapi.NewServer(hostapi.Providers{
 		Instance: instanceAPI{a}, Tasks: tasksAPI{a.engine, a.volumeViews, a.host.logStatus}, Executor: execAPI{a.host.runtime},
 		Logs: logsAPI{a.options.Config.Paths}, Stats: statsAPI{a.observer.sampler}, Images: imagesAPI{a},
-		Puller: pullAPI{a}, Events: a.observer.events, Settings: a.options.Config.Settings(),
+		Puller: pullAPI{a}, Events: a.observer.events, Settings: a.settings.list,
 		Credentials: roleCredentials{a.meta}, Drainer: drainAPI{a},
 	}, a.log.Named("api"))
 	a.log.Info("ready", zap.Int("tasks", len(a.engine.Tasks())), zap.Duration("after", time.Since(a.started).Round(time.Millisecond)))

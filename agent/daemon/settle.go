@@ -77,16 +77,10 @@ func (a *agent) complete(ctx context.Context, cloudInit string) error {
 
 // reload reads the settings again with what instance metadata says.
 func (a *agent) reload(ctx context.Context) error {
-	o := config.Options{File: a.options.ConfigFile, Environ: a.options.Environ}
-	var err error
-	if o.Region, err = a.metadata.Region(ctx); err != nil && !errors.Is(err, awsapi.ErrNotSet) && a.options.Config.Region == "" {
-		return fmt.Errorf("cannot find out the region: %w", err)
+	o, err := a.sources(ctx)
+	if err != nil {
+		return err
 	}
-	data, err := a.metadata.UserData(ctx)
-	if err != nil && !errors.Is(err, awsapi.ErrNotSet) && !a.options.Config.Explicit("ECS_CLUSTER") {
-		return fmt.Errorf("cannot read user data, which may name the cluster: %w", err)
-	}
-	o.UserData = []byte(data)
 	c, _, err := config.Load(o)
 	if err != nil {
 		return &TerminalError{Err: err}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -37,15 +38,17 @@ type Config struct {
 	Tasks Tasks
 	// Tell is told what happens, in a word or two and a sentence; nil tells nobody.
 	Tell func(what, detail string)
-	// Metadata is where EC2 announces things; nil where there is none. Spot and Lifecycle say what is listened to.
-	Metadata        Metadata
-	Spot, Lifecycle bool
-	Log             *zap.Logger
+	// Metadata is where EC2 announces things; nil where there is none, or nothing is to be listened to. Spot says whether its
+	// announcements about spot instances count.
+	Metadata Metadata
+	Spot     bool
+	Log      *zap.Logger
 }
 
 // Drainer carries out orders. Its methods may be called at once.
 type Drainer struct {
-	cfg Config
+	cfg  Config
+	spot atomic.Bool // whether announcements about spot instances count now
 
 	mu    sync.Mutex // guards the fields below, and that what is kept last is newest
 	state State
@@ -63,8 +66,13 @@ func New(c Config) *Drainer {
 	if c.Tell == nil {
 		c.Tell = func(string, string) {}
 	}
-	return &Drainer{cfg: c, state: c.Saved, changed: make(chan struct{})}
+	d := &Drainer{cfg: c, state: c.Saved, changed: make(chan struct{})}
+	d.spot.Store(c.Spot)
+	return d
 }
+
+// ListenForSpot says whether announcements about spot instances count from now on. What was ordered because of one stands.
+func (d *Drainer) ListenForSpot(on bool) { d.spot.Store(on) }
 
 // State is the last order and how it fares.
 func (d *Drainer) State() State {
@@ -94,7 +102,7 @@ func (d *Drainer) Run(ctx context.Context) error {
 	var group sync.WaitGroup
 	group.Go(func() { d.ask(ctx) })
 	group.Go(func() { d.stop(ctx) })
-	if d.cfg.Metadata != nil && (d.cfg.Spot || d.cfg.Lifecycle) {
+	if d.cfg.Metadata != nil {
 		group.Go(func() { d.watch(ctx) })
 	}
 	group.Wait()

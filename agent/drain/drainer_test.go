@@ -72,7 +72,7 @@ func (w *world) set(f func()) {
 func (w *world) start(t *testing.T) (*drain.Drainer, func()) {
 	t.Helper()
 	d := drain.New(drain.Config{
-		Saved: w.kept, Tasks: w, Metadata: w, Spot: true, Lifecycle: true, Log: zap.NewNop(),
+		Saved: w.kept, Tasks: w, Metadata: w, Spot: true, Log: zap.NewNop(),
 		Keep: func(s drain.State) error { w.set(func() { w.kept = s }); return nil },
 		Set: func(_ context.Context, s drain.Status) error {
 			w.mu.Lock()

@@ -62,20 +62,21 @@ func (d *Drainer) watch(ctx context.Context) {
 
 // hear asks once for all that may be announced; without all, for an interruption alone.
 func (d *Drainer) hear(ctx context.Context, all bool) error {
-	if s := d.State(); d.cfg.Spot && (all || s.By != Spot || !s.draining()) {
+	spot := d.spot.Load()
+	if s := d.State(); spot && (all || s.By != Spot || !s.draining()) {
 		if err := d.hearSpot(ctx); err != nil {
 			return err
 		}
 	}
-	if d.cfg.Spot && all {
+	if !all {
+		return nil
+	}
+	if spot {
 		if err := d.hearRebalance(ctx); err != nil {
 			return err
 		}
 	}
-	if d.cfg.Lifecycle && all {
-		return d.hearLifecycle(ctx)
-	}
-	return nil
+	return d.hearLifecycle(ctx)
 }
 
 // hearSpot acts on the notice of an interruption, and on its end: an instance that was stopped or hibernated comes back as the same

@@ -108,7 +108,7 @@ func (c *Client) Images(ctx context.Context) ([]ImageView, error) {
 	return v.Images, err
 }
 
-// Settings asks for the settings the agent started with.
+// Settings asks for the settings that count now: those the agent started with, but for what was read again since.
 func (c *Client) Settings(ctx context.Context) ([]config.Setting, error) {
 	var v settingList
 	err := c.get(ctx, "/v1/config", &v)

@@ -171,7 +171,7 @@ func (s *Server) settings(w http.ResponseWriter, _ *http.Request) {
 		writeError(w, notProvided("settings"))
 		return
 	}
-	writeJSON(w, http.StatusOK, settingList{s.p.Settings})
+	writeJSON(w, http.StatusOK, settingList{s.p.Settings()})
 }
 
 // logRequest reads the query of GET /v1/logs.

@@ -112,5 +112,6 @@ type Providers struct {
 	Drainer  Drainer
 	// Credentials are served to root alone.
 	Credentials RoleCredentials
-	Settings    []config.Setting
+	// Settings are those that count now.
+	Settings func() []config.Setting
 }

@@ -60,7 +60,7 @@ func TestViewsCrossTheSocketWhole(t *testing.T) {
 		{"why", waits, func() (any, error) { return c.Why(ctx, "01f") }},
 		{"stats", h.Stats(), func() (any, error) { return c.Stats(ctx) }},
 		{"images", images, func() (any, error) { return c.Images(ctx) }},
-		{"settings", h.Providers().Settings, func() (any, error) { return c.Settings(ctx) }},
+		{"settings", h.Providers().Settings(), func() (any, error) { return c.Settings(ctx) }},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

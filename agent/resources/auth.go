@@ -14,7 +14,7 @@ import (
 func (r *Resources) Auth(ctx context.Context, d *task.Definition, c *task.Container) (*container.Auth, error) {
 	switch {
 	case c.Registry == nil:
-		return r.keyring.of(c.Image), nil
+		return r.keyring.Load().of(c.Image), nil
 	case c.Registry.ECR != nil && r.tokens.service != nil:
 		return r.tokens.login(ctx, d, c.Image, c.Registry.ECR)
 	case c.Registry.ASM != nil && r.logins.store != nil:
@@ -34,7 +34,7 @@ var ecrImage = regexp.MustCompile(`^([0-9]{12})\.dkr[.-]ecr(?:-fips)?\.([a-z0-9-
 // task: what the host is configured with, else for an image in Amazon ECR the
 // host's own role. nil is anonymous.
 func (r *Resources) HostAuth(ctx context.Context, image string) (*container.Auth, error) {
-	if auth := r.keyring.of(image); auth != nil {
+	if auth := r.keyring.Load().of(image); auth != nil {
 		return auth, nil
 	}
 	ecr := ecrImage.FindStringSubmatch(image)

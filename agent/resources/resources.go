@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync/atomic"
 
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
@@ -126,10 +127,11 @@ type Config struct {
 
 // Resources conducts the parts. Its methods may be called at once.
 type Resources struct {
-	parts   []part
-	logins  *registryLogins
-	tokens  *tokens
-	keyring keyring
+	parts  []part
+	logins *registryLogins
+	tokens *tokens
+	// keyring is what the host is configured with.
+	keyring atomic.Pointer[keyring]
 	volumes *taskVolumes
 }
 
@@ -142,12 +144,23 @@ func New(c Config) *Resources {
 		logins: &registryLogins{keys: c.Keys, store: c.Secrets, region: c.Region, kept: map[string]map[SecretVersion]*container.Auth{}},
 		tokens: &tokens{keys: c.Keys, service: c.Tokens, region: c.Region, kept: map[string]*token{}},
 	}
-	var err error
-	if r.keyring, err = readKeyring(c.AuthType, c.AuthData.Reveal()); err != nil {
+	r.keyring.Store(&keyring{})
+	if err := r.HostLogins(c.AuthType, c.AuthData); err != nil {
 		c.Log.Error("images are pulled without the host's registry credentials", zap.Error(err))
 	}
 	r.parts = r.build(c)
 	return r
+}
+
+// HostLogins replaces what the host is configured with for pulling images
+// (ECS_ENGINE_AUTH_TYPE, ECS_ENGINE_AUTH_DATA). After an error the old ones count.
+func (r *Resources) HostLogins(kind string, data config.Secret) error {
+	ring, err := readKeyring(kind, data.Reveal())
+	if err != nil {
+		return err
+	}
+	r.keyring.Store(&ring)
+	return nil
 }
 
 // build makes the parts, in the order in which their work is merged and finished;

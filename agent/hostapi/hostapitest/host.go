@@ -149,10 +149,12 @@ func (h *Host) addTasks() {
 func (h *Host) Providers() hostapi.Providers {
 	return hostapi.Providers{
 		Instance: h, Tasks: h, Executor: h, Logs: h, Stats: h, Images: h, Puller: h, Events: h.Events,
-		Settings: []config.Setting{
-			{Name: "ECS_CLUSTER", Value: "blue", Source: "/etc/ecs/ecs.config:1"},
-			{Name: "ECS_CONTAINER_STOP_TIMEOUT", Value: "30s", Source: config.SourceDefault},
-			{Name: "DOCKER_HOST", Value: "unix:///d.sock", Source: config.SourceEnvironment, Reason: "Berth has no Docker"},
+		Settings: func() []config.Setting {
+			return []config.Setting{
+				{Name: "ECS_CLUSTER", Value: "blue", Source: "/etc/ecs/ecs.config:1"},
+				{Name: "ECS_CONTAINER_STOP_TIMEOUT", Value: "30s", Source: config.SourceDefault},
+				{Name: "DOCKER_HOST", Value: "unix:///d.sock", Source: config.SourceEnvironment, Reason: "Berth has no Docker"},
+			}
 		},
 	}
 }
