@@ -11,7 +11,9 @@ import (
 	"github.com/moby/sys/mountinfo"
 
 	"github.com/berthd/berth/agent/engine"
+	"github.com/berthd/berth/agent/task"
 	"github.com/berthd/berth/runtime/ctrd"
+	"github.com/berthd/berth/runtime/volume"
 )
 
 // Removed is what PurgeAll took from the host.
@@ -121,12 +123,31 @@ func purgeHost(ctx context.Context, o *Options, all bool) (removed Removed, err 
 		}
 	}
 	errs = append(errs, h.faults.Sweep(ctx, func(string) bool { return false }), h.network.Teardown(ctx))
-	errs = append(errs, h.volumes.Sweep(ctx, func(string) bool { return false }))
+	errs = append(errs, h.volumes.Sweep(ctx, func(string) bool { return false }), h.unstage(ctx, records))
 	delete(tasks, "") // A container that is not the engine's names no task.
 	for id := range tasks {
 		errs = append(errs, h.cgroups.Remove(ctx, id))
 	}
 	return removed, errors.Join(errs...)
+}
+
+// unstage unmounts the EBS volumes of all tasks. They are below no directory of
+// ours alone, so the records say which they are.
+func (h *host) unstage(ctx context.Context, records map[string][]byte) error {
+	var errs []error
+	for _, record := range records {
+		d, err := engine.Definition(record)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		for _, v := range d.Volumes {
+			if v.Kind == task.VolumeEBS && v.EBS != nil {
+				errs = append(errs, h.volumes.UnstageEBS(ctx, volume.EBS{VolumeID: v.EBS.VolumeID, DeviceName: v.EBS.DeviceName, Directory: v.Source}))
+			}
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // removeImages removes every image, by all of its names.

@@ -34,6 +34,16 @@ func decodeRecord(data []byte) (record, error) {
 	return r, nil
 }
 
+// Definition is what a task record was made for: for whoever cleans up after an
+// engine that does not run.
+func Definition(recorded []byte) (*task.Definition, error) {
+	r, err := decodeRecord(recorded)
+	if err != nil {
+		return nil, err
+	}
+	return &r.State.Definition, nil
+}
+
 // RuntimeID is the id of a container in the runtime. It follows from the task
 // and the name, so that a container that was created just before the agent was
 // killed is found again. It is 64 hexadecimal digits, as ECS users know them.
