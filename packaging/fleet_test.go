@@ -26,7 +26,7 @@ ECS_CONTAINER_STOP_TIMEOUT=20s
 
 // Hosts that had the ECS agent join a cluster with the settings that they have, and stay the same hosts through reboots and power cuts.
 func TestFleetOnMachines(t *testing.T) {
-	lan := machine.New(t, os.Getenv("BERTH_TEST_MACHINE")) //nolint:forbidigo // where make put it
+	lan := machine.New(t, os.Getenv("BERTH_TEST_MACHINE"))
 	p := build(t, "1.0.0")
 	c := newCluster(t, lan, p)
 	one, two := lan.Make(t, "one"), lan.Make(t, "two")

@@ -205,7 +205,7 @@ const counting = `{"family":"counting","containerDefinitions":[{"name":"web","im
 "command":["sh","-c","echo alive >/tmp/index.html; httpd -p 80 -h /tmp; i=0; while :; do echo $i; i=$((i+1)); sleep 0.02; done"]}]}`
 
 // unbroken fails unless the numbers that the task wrote are all there.
-func unbroken(m *machine.Machine, t *testing.T) {
+func unbroken(t *testing.T, m *machine.Machine) {
 	t.Helper()
 	text := m.Run("berth logs $(berth ps --json | sed -n 's/.*\"id\": *\"\\([0-9a-f]\\{32\\}\\)\".*/\\1/p' | head -n 1)")
 	lines := strings.Fields(text)
@@ -221,7 +221,7 @@ func unbroken(m *machine.Machine, t *testing.T) {
 
 // A package is installed, upgraded, taken back, removed and purged, on a host whose task goes on through all but the last.
 func TestPackageOnMachine(t *testing.T) {
-	lan := machine.New(t, os.Getenv("BERTH_TEST_MACHINE")) //nolint:forbidigo // where make put it
+	lan := machine.New(t, os.Getenv("BERTH_TEST_MACHINE"))
 	older, newer := build(t, "1.0.0"), build(t, "1.1.0")
 	c := newCluster(t, lan, older)
 	m := lan.Boot(t, "host")
@@ -273,7 +273,7 @@ func TestPackageOnMachine(t *testing.T) {
 		if got := c.awaitInstances(1)[0]; got != instance {
 			t.Errorf("it is another container instance: %s", got)
 		}
-		unbroken(m, t)
+		unbroken(t, m)
 	}
 	if got := m.Run("ls /usr/lib/berth/versions; readlink /usr/lib/berth/previous"); got != "1.0.0\n1.1.0\nversions/1.1.0" {
 		t.Errorf("versions: %s", got)
@@ -300,7 +300,7 @@ func TestPackageOnMachine(t *testing.T) {
 		t.Errorf("it is another container instance: %s", got)
 	}
 	alive()
-	unbroken(m, t)
+	unbroken(t, m)
 	if status := c.task(task, "lastStatus"); status != "RUNNING" {
 		t.Errorf("the task is %s", status)
 	}

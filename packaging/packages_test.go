@@ -22,14 +22,14 @@ import (
 type packages struct{ dir, deb, rpm string }
 
 // built has each version's packages, once for all tests. TestMain removes them.
-var built = struct { //nolint:gochecknoglobals // shared by the tests of this package
+var built = struct {
 	mu       sync.Mutex // guards the rest
 	dir      string
 	versions map[string]packages
 }{versions: map[string]packages{}}
 
 func TestMain(m *testing.M) {
-	if reference := os.Getenv(pushName); reference != "" { //nolint:forbidigo // this test calls itself
+	if reference := os.Getenv(pushName); reference != "" {
 		if err := pushImage(reference); err != nil {
 			_, _ = fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
@@ -82,7 +82,7 @@ func buildIn(t *testing.T, dir, version string) packages {
 
 func nfpmPath(t *testing.T) string {
 	t.Helper()
-	path := os.Getenv("BERTH_TEST_NFPM") //nolint:forbidigo // where make put it
+	path := os.Getenv("BERTH_TEST_NFPM")
 	if path == "" {
 		t.Skip("needs nfpm in BERTH_TEST_NFPM (make test builds it)")
 	}

@@ -34,10 +34,10 @@ func makeCgroups(name string) ([]string, error) {
 			if _, err := os.Stat(filepath.Join(dir, "cpuset.memory_migrate")); err != nil {
 				continue // v2 inherits.
 			}
-			if err := os.WriteFile(filepath.Join(dir, file), value, 0o600); err != nil {
+			if err := write(filepath.Join(dir, file), string(value)); err != nil {
 				return nil, err
 			}
-			if err := os.WriteFile(filepath.Join(dir, "cgroup.clone_children"), []byte("1"), 0o600); err != nil {
+			if err := write(filepath.Join(dir, "cgroup.clone_children"), "1"); err != nil {
 				return nil, err
 			}
 		}
@@ -104,4 +104,14 @@ func killAll(dir string) {
 			_ = syscall.Kill(pid, syscall.SIGKILL) // It may have ended just now.
 		}
 	}
+}
+
+// write writes a file in place. The kernel's cannot be written any other way, and those of a machine are a test's.
+func write(path, text string) (err error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	return errors.Join(err, f.Close())
 }

@@ -47,15 +47,15 @@ func New(tb testing.TB, tree string) *LAN {
 		tb.Skip("needs a tree for machines in BERTH_TEST_MACHINE (make test makes it)")
 	}
 	l := &LAN{name: fmt.Sprintf("berth-lan-%d-%d", os.Getpid(), lans.Add(1)), tree: tree}
-	run(tb, "ip", "netns", "add", l.name)
-	tb.Cleanup(func() { tidy(tb, "ip", "netns", "del", l.name) })
+	ip(tb, "netns", "add", l.name)
+	tb.Cleanup(func() { ipDown(tb, "netns", "del", l.name) })
 	for _, args := range [][]string{
 		{"link", "set", "lo", "up"},
 		{"link", "add", "lan0", "type", "bridge"},
 		{"addr", "add", Gateway + "/24", "dev", "lan0"},
 		{"link", "set", "lan0", "up"},
 	} {
-		run(tb, "ip", append([]string{"-n", l.name}, args...)...)
+		ip(tb, append([]string{"-n", l.name}, args...)...)
 	}
 	return l
 }
@@ -65,20 +65,20 @@ func (l *LAN) Command(ctx context.Context, program string, args ...string) *exec
 	return exec.CommandContext(ctx, "nsenter", append([]string{"--net=/run/netns/" + l.name, "--", program}, args...)...)
 }
 
-// run runs a program of the host that has to succeed.
-func run(tb testing.TB, program string, args ...string) {
+// ip changes networks, and has to succeed.
+func ip(tb testing.TB, args ...string) {
 	tb.Helper()
-	if out, err := exec.CommandContext(tb.Context(), program, args...).CombinedOutput(); err != nil {
-		tb.Fatalf("%s %v: %v: %s", program, args, err, out)
+	if out, err := exec.CommandContext(tb.Context(), "ip", args...).CombinedOutput(); err != nil {
+		tb.Fatalf("ip %v: %v: %s", args, err, out)
 	}
 }
 
-// tidy runs a program at the end of a test, when the test's own context is over.
-func tidy(tb testing.TB, program string, args ...string) {
+// ipDown does so at the end of a test, when the test's own context is over.
+func ipDown(tb testing.TB, args ...string) {
 	tb.Helper()
 	ctx, cancel := context.WithTimeoutCause(context.Background(), tidying, errSlow)
 	defer cancel()
-	if out, err := exec.CommandContext(ctx, program, args...).CombinedOutput(); err != nil {
-		tb.Errorf("%s %v: %v: %s", program, args, err, out)
+	if out, err := exec.CommandContext(ctx, "ip", args...).CombinedOutput(); err != nil {
+		tb.Errorf("ip %v: %v: %s", args, err, out)
 	}
 }

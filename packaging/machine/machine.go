@@ -71,8 +71,8 @@ func (l *LAN) Make(tb testing.TB, name string) *Machine {
 func (m *Machine) plug(l *LAN) {
 	m.tb.Helper()
 	port := "port" + strconv.Itoa(int(l.machines.Load()))
-	run(m.tb, "ip", "netns", "add", m.id)
-	m.tb.Cleanup(func() { tidy(m.tb, "ip", "netns", "del", m.id) })
+	ip(m.tb, "netns", "add", m.id)
+	m.tb.Cleanup(func() { ipDown(m.tb, "netns", "del", m.id) })
 	for _, args := range [][]string{
 		{"-n", l.name, "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", m.id},
 		{"-n", l.name, "link", "set", port, "master", "lan0", "up"},
@@ -81,7 +81,7 @@ func (m *Machine) plug(l *LAN) {
 		{"-n", m.id, "link", "set", "eth0", "up"},
 		{"-n", m.id, "route", "add", "default", "via", Gateway},
 	} {
-		run(m.tb, "ip", args...)
+		ip(m.tb, args...)
 	}
 }
 
@@ -115,7 +115,7 @@ func (m *Machine) Write(path, text string) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		m.tb.Fatal(err)
 	}
-	if err := os.WriteFile(path, []byte(text), 0o644); err != nil { //nolint:gosec // a file of the machine, as a package would have it
+	if err := write(path, text); err != nil {
 		m.tb.Fatal(err)
 	}
 }
@@ -246,8 +246,11 @@ func (m *Machine) PowerOff() time.Duration {
 	start := time.Now()
 	// The answer gets lost when the machine is quick.
 	_ = m.Command(m.tb.Context(), "systemctl", "--no-block", "poweroff").Run()
-	done := make(chan error, 1) // heard once, or never after a timeout
-	go func() { done <- m.nspawn.Wait() }()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = m.nspawn.Wait() // How it ends says nothing: it is off.
+	}()
 	timer := time.NewTimer(5 * time.Minute)
 	defer timer.Stop()
 	select {
