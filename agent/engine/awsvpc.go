@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"strconv"
@@ -9,7 +8,6 @@ import (
 
 	"github.com/berthd/berth/agent/task"
 	"github.com/berthd/berth/ipam"
-	"github.com/berthd/berth/runtime/container"
 )
 
 // An awsvpc task has one endpoint, which its containers share, instead of one
@@ -156,18 +154,4 @@ func taskFiles(d *task.Definition) Files {
 		f.Hosts = append(f.Hosts, task.Host{Name: name, Address: p.Addr().String()})
 	}
 	return f
-}
-
-// attach makes one endpoint of the task true.
-func (r *runner) attach(ctx context.Context, name string, endpoint ipam.Endpoint) *task.Refused {
-	err := r.engine.config.Network.Attach(ctx, endpoint)
-	if err == nil {
-		return nil
-	}
-	refused := &task.Refused{Container: name, Failure: failure(err, container.KindNetwork)}
-	if name == taskEndpoint {
-		// It is the task's reason, and no container's.
-		refused.Failure.Text = refused.Failure.String()
-	}
-	return refused
 }

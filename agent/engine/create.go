@@ -32,42 +32,57 @@ type creation struct {
 	provisioned bool
 }
 
-// create makes the container, without starting it.
+// create makes the container, without starting it. What it waits for besides the
+// runtime does not take up a place among those being created, and ends with the
+// task.
 func (r *runner) create(ctx context.Context, w creation) {
-	e, name := r.engine, w.container.Name
-	if !e.acquire(ctx) {
-		return
-	}
-	defer e.releaseStart()
-	ctx, cancel := context.WithTimeoutCause(ctx, e.config.CreateTimeout, timeoutError("created", e.config.CreateTimeout))
-	defer cancel()
-	var err error
-	w.image, err = r.imageOf(ctx, w.container, w.image)
+	name := w.container.Name
+	err := r.outfit(ctx, &w)
+	var made task.Created
 	if err == nil {
-		err = r.outfit(ctx, &w)
-	}
-	var spec container.Spec
-	if err == nil {
-		spec, err = e.spec(ctx, &r.view.Load().State.Definition, &w)
-		spec.Mounts = append(spec.Mounts, r.agentMounts(ctx, &r.view.Load().State.Definition, w.container)...)
-	}
-	if err == nil {
-		err = persevere(ctx, func() error { return e.runtime.Create(ctx, spec) })
+		made, err = r.build(ctx, &w)
 	}
 	switch {
 	case err == nil:
-		r.tell(task.Created{Container: name, RuntimeID: spec.ID, Bindings: bindings(w.endpoints[name]), At: time.Now()})
-	case e.ctx().Err() != nil:
+		r.tell(made)
+	case r.engine.ctx().Err() != nil:
 		// The agent ends; the next one creates.
+	case errors.Is(context.Cause(ctx), errTaskStopped):
+		r.tell(task.CreateFailed{Container: name, Cancelled: true, At: time.Now()})
+	case container.KindOf(err, "") == container.KindResources:
+		// It is the task's reason, as it would have been while the task was prepared.
+		r.log.Warn("cannot make the task's resources", zap.Error(err))
+		r.tell(task.CreateFailed{Container: name, Cancelled: true, At: time.Now()}, resourceRefused(err))
 	default:
 		r.log.Warn("cannot create container", zap.String("container", name), zap.Error(err))
 		r.tell(task.CreateFailed{Container: name, Failure: failure(err, container.KindCreate), At: time.Now()})
 	}
 }
 
+// build has the runtime make the container.
+func (r *runner) build(ctx context.Context, w *creation) (made task.Created, err error) {
+	e, d, name := r.engine, &r.view.Load().State.Definition, w.container.Name
+	if !e.acquire(ctx) {
+		return made, context.Cause(ctx)
+	}
+	defer e.releaseStart()
+	ctx, cancel := context.WithTimeoutCause(ctx, e.config.CreateTimeout, timeoutError("created", e.config.CreateTimeout))
+	defer cancel()
+	if w.image, err = r.imageOf(ctx, w.container, w.image); err != nil {
+		return made, err
+	}
+	spec, err := e.spec(ctx, d, w)
+	if err != nil {
+		return made, err
+	}
+	spec.Mounts = append(spec.Mounts, r.agentMounts(ctx, d, w.container)...)
+	err = persevere(ctx, func() error { return e.runtime.Create(ctx, spec) })
+	return task.Created{Container: name, RuntimeID: spec.ID, Bindings: bindings(w.endpoints[name]), At: time.Now()}, err
+}
+
 // outfit asks for the task's resources again where an earlier agent did: their
 // values are in memory only. The cgroup is made sure of too, for the host may have
-// been restarted with the agent.
+// been restarted with the agent. It waits for as long as the task is wanted.
 func (r *runner) outfit(ctx context.Context, w *creation) (err error) {
 	if w.provisioned {
 		return nil

@@ -78,10 +78,3 @@ func (r *runner) unhold(ctx context.Context, d *task.Definition) {
 		})
 	}
 }
-
-// holderRefused is why a task without its namespaces ends.
-func holderRefused(err error) task.Refused {
-	return task.Refused{Failure: task.Failure{
-		Name: string(container.KindResources), Text: resourceReason(err),
-	}}
-}

@@ -160,76 +160,126 @@ func bindings(e ipam.Endpoint) []task.Binding {
 // startPrepare begins to prepare the task, until it is to end: a network
 // interface that never comes must not hold a stop up.
 func (r *runner) startPrepare() {
-	ctx, cancel := context.WithCancelCause(r.engine.ctx())
-	r.stopPrepare, r.preparing = cancel, ctx.Done()
+	ctx, cancel := r.untilStop()
+	r.preparing = ctx.Done()
 	r.background(func(context.Context) {
 		defer cancel(nil)
 		r.prepare(ctx)
 	})
 }
 
-// prepare makes the task's cgroup, and the network of its containers all at
-// once.
-func (r *runner) prepare(ctx context.Context) {
-	t := r.view.Load()
-	var (
-		wg   sync.WaitGroup
-		mu   sync.Mutex // guards refused
-		fact task.Fact  = task.Prepared{}
-	)
-	refuse := func(f task.Refused) {
-		mu.Lock()
-		defer mu.Unlock()
-		fact = f
+// untilStop is a context that ends when the task is to end. It is asked for from
+// the task's goroutine.
+func (r *runner) untilStop() (context.Context, context.CancelCauseFunc) {
+	ctx, cancel := context.WithCancelCause(r.engine.ctx())
+	r.onStop = append(r.onStop, cancel)
+	return ctx, cancel
+}
+
+// errRefused ends the rest of a preparation.
+var errRefused = errors.New("another part of the task's preparation has failed")
+
+// preparation is that of one task. The first of its parts that fails ends the
+// others, and is why the task ends.
+type preparation struct {
+	*runner
+
+	task    *Task
+	end     context.CancelCauseFunc
+	once    sync.Once
+	refused *task.Refused
+}
+
+// refuse records why the task cannot begin, unless the preparation has ended.
+func (p *preparation) refuse(ctx context.Context, message string, err error, f task.Refused) {
+	if ctx.Err() != nil {
+		return
 	}
-	wg.Go(func() {
-		if err := r.engine.config.Cgroups.Create(ctx, r.engine.cgroup(&t.State.Definition)); err != nil {
-			r.log.Warn("cannot make the task's cgroup", zap.Error(err))
-			refuse(task.Refused{Failure: task.Failure{Name: "CgroupError", Text: "CgroupError: Agent could not create task's platform resources: " + err.Error()}})
-			return
-		}
-		if err := r.engine.hold(ctx, &t.State.Definition); err != nil && ctx.Err() == nil {
-			r.log.Warn("cannot hold the namespaces that the task's containers share", zap.Error(err))
-			refuse(holderRefused(err))
-		}
+	p.once.Do(func() {
+		p.log.Warn(message, zap.Error(err))
+		p.refused = &f
+		p.end(errRefused)
 	})
-	var network sync.WaitGroup
-	for name, endpoint := range t.Endpoints {
-		network.Add(1)
-		wg.Go(func() {
-			defer network.Done()
-			if refused := r.attach(ctx, name, endpoint); refused != nil {
-				refuse(*refused)
-			}
-		})
+}
+
+// prepare makes the task's cgroup, its resources, and the network of its
+// containers all at once.
+func (r *runner) prepare(ctx context.Context) {
+	at, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	p := &preparation{runner: r, task: r.view.Load(), end: end}
+	var wg, network sync.WaitGroup
+	wg.Go(func() { p.hold(at) })
+	for name, endpoint := range p.task.Endpoints {
+		network.Go(func() { p.attach(at, name, endpoint) })
 	}
 	wg.Go(func() {
-		if t.State.Definition.Network == task.NetworkAWSVPC {
+		if p.task.State.Definition.Network == task.NetworkAWSVPC {
 			network.Wait() // File systems of the VPC are mounted by way of the task's interface.
 		}
-		outfits, err := r.engine.config.Resources.Provision(ctx, *t)
-		if err == nil {
-			r.keepOutfits(outfits)
-		} else if ctx.Err() == nil {
-			r.log.Warn("cannot make the task's resources", zap.Error(err))
-			refuse(task.Refused{Failure: task.Failure{Name: string(container.KindResources), Text: resourceReason(err)}})
+		if at.Err() == nil {
+			p.provision(at)
 		}
 	})
+	network.Wait()
 	wg.Wait()
 	switch {
 	case r.engine.ctx().Err() != nil:
-	case ctx.Err() != nil:
-		// The task is to end, and is so far prepared that it can.
-		r.tell(task.Prepared{})
+	case p.refused != nil:
+		r.tell(*p.refused)
 	default:
-		r.tell(fact)
+		// It is prepared, or the task is to end, and is so far prepared that it can.
+		r.tell(task.Prepared{})
 	}
+}
+
+// hold makes the task's cgroup and the namespaces that its containers share.
+func (p *preparation) hold(ctx context.Context) {
+	d := &p.task.State.Definition
+	if err := p.engine.config.Cgroups.Create(ctx, p.engine.cgroup(d)); err != nil {
+		p.refuse(ctx, "cannot make the task's cgroup", err, task.Refused{Failure: task.Failure{
+			Name: "CgroupError", Text: "CgroupError: Agent could not create task's platform resources: " + err.Error(),
+		}})
+		return
+	}
+	if err := p.engine.hold(ctx, d); err != nil {
+		p.refuse(ctx, "cannot hold the namespaces that the task's containers share", err, resourceRefused(err))
+	}
+}
+
+// attach makes one endpoint of the task true.
+func (p *preparation) attach(ctx context.Context, name string, endpoint ipam.Endpoint) {
+	err := p.engine.config.Network.Attach(ctx, endpoint)
+	if err == nil {
+		return
+	}
+	refused := task.Refused{Container: name, Failure: failure(err, container.KindNetwork)}
+	if name == taskEndpoint {
+		// It is the task's reason, and no container's.
+		refused.Failure.Text = refused.Failure.String()
+	}
+	p.refuse(ctx, "cannot make the task's network", err, refused)
+}
+
+// provision makes what the task needs besides.
+func (p *preparation) provision(ctx context.Context) {
+	outfits, err := p.engine.config.Resources.Provision(ctx, *p.task)
+	if err != nil {
+		p.refuse(ctx, "cannot make the task's resources", err, resourceRefused(err))
+		return
+	}
+	p.keepOutfits(outfits)
 }
 
 // keepOutfits remembers what containers get of the task's resources. It stays in
 // memory: there may be secrets in it.
 func (r *runner) keepOutfits(outfits map[string]Outfit) {
 	r.inbox.put(message{ask: func(*task.Machine) { r.outfits, r.provisioned = outfits, true }})
+}
+
+// resourceRefused is why a task without one of its resources ends.
+func resourceRefused(err error) task.Refused {
+	return task.Refused{Failure: task.Failure{Name: string(container.KindResources), Text: resourceReason(err)}}
 }
 
 // resourceReason is a failed resource in the words that ECS shows: with a capital

@@ -34,9 +34,9 @@ type runner struct {
 	machine   *task.Machine
 	endpoints map[string]ipam.Endpoint
 	pulls     map[string]context.CancelCauseFunc
-	// stopPrepare ends the preparation; nil before it.
-	stopPrepare context.CancelCauseFunc
-	preparing   <-chan struct{} // closed when the preparation under way has ended
+	// onStop ends what must not hold a stop up.
+	onStop    []context.CancelCauseFunc
+	preparing <-chan struct{} // closed when the preparation under way has ended
 	// attended are the containers that attend was called for.
 	attended map[string]context.CancelCauseFunc
 	images   map[string]container.Image
@@ -180,8 +180,11 @@ func (r *runner) publish() {
 		State: r.machine.State(), Endpoints: maps.Clone(r.endpoints), Desired: r.machine.Desired(),
 		Settled: r.machine.Settled(), Forgotten: r.forgotten,
 	}
-	if t.Desired == task.ReportStopped && r.stopPrepare != nil {
-		r.stopPrepare(errTaskStopped)
+	if t.Desired == task.ReportStopped {
+		for _, end := range r.onStop {
+			end(errTaskStopped)
+		}
+		r.onStop = nil
 	}
 	before := r.view.Swap(t)
 	if before != nil {
@@ -271,7 +274,11 @@ func (r *runner) dispatch(ctx context.Context, w task.Work) {
 			container: r.definition(w.Container), image: r.images[w.Container],
 			endpoints: maps.Clone(r.endpoints), outfits: r.outfits, provisioned: r.provisioned,
 		}
-		r.background(func(ctx context.Context) { r.create(ctx, what) })
+		ctx, cancel := r.untilStop()
+		r.background(func(context.Context) {
+			defer cancel(nil)
+			r.create(ctx, what)
+		})
 	case task.Start:
 		r.background(func(ctx context.Context) { r.start(ctx, w.Container) })
 	case task.Signal:

@@ -83,10 +83,11 @@ type (
 		Bindings             []Binding
 		At                   time.Time
 	}
-	// CreateFailed: it could not be created.
+	// CreateFailed: it could not be created, or (Cancelled) need not be any more.
 	CreateFailed struct {
 		Container string
 		Failure   Failure
+		Cancelled bool
 		At        time.Time
 	}
 	// Started: init runs since At.

@@ -239,7 +239,7 @@ func (m *Machine) applyStart(f Fact) {
 		c.enter(PhaseCreated)
 	case CreateFailed:
 		m.land(f.Container, flightCreate)
-		if c := m.find(f.Container); c != nil {
+		if c := m.find(f.Container); c != nil && !f.Cancelled {
 			c.fail(f.Failure)
 		}
 	case Started:

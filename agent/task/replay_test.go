@@ -162,7 +162,7 @@ func (r *replay) fact(kind, name, rest string) Fact {
 	case "created":
 		return Created{Container: name, RuntimeID: name + "-id"}
 	case "create-failed":
-		return CreateFailed{Container: name, Failure: failure, At: r.now}
+		return CreateFailed{Container: name, Failure: failure, Cancelled: rest == "cancelled", At: r.now}
 	case "started":
 		if strings.Contains(rest, "clock-back") {
 			return Started{Container: name, At: r.now.Add(-time.Hour)}
