@@ -75,7 +75,8 @@ func (b bases) write(id string, base metrics.Base) error {
 		return fmt.Errorf("cannot make directory: %w", err)
 	}
 	beside := b.path(id) + ".new"
-	if err := os.WriteFile(beside, text, 0o600); err != nil {
+	// Not synced: it does not outlive the power either way.
+	if err := os.WriteFile(beside, text, 0o600); err != nil { //nolint:forbidigo // see above
 		return fmt.Errorf("cannot write figures: %w", err)
 	}
 	if err := os.Rename(beside, b.path(id)); err != nil {

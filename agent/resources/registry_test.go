@@ -164,9 +164,9 @@ func TestHostAuth(t *testing.T) {
 		AuthType: "docker", AuthData: `{"configured.example":{"username":"host","password":"p"}}`,
 	})
 	for image, want := range map[string]string{
-		"configured.example/web:1":                                   "p",
-		"public.ecr.aws/nginx/nginx:1":                               "",
-		"busybox":                                                    "",
+		"configured.example/web:1":     "p",
+		"public.ecr.aws/nginx/nginx:1": "",
+		"busybox":                      "",
 		"111122223333.dkr.ecr.eu-north-1.amazonaws.com/web:1":        "token",
 		"111122223333.dkr.ecr.cn-north-1.amazonaws.com.cn/a/b@sha:1": "token",
 	} {
