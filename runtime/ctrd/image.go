@@ -17,7 +17,6 @@ import (
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/containerd/v2/core/mount"
-	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/platforms"
 	"github.com/distribution/reference"
@@ -406,47 +405,6 @@ func (r *Runtime) RemoveImage(ctx context.Context, ref string) error {
 	delete(r.images.infos, img.Target.Digest)
 	r.images.mu.Unlock()
 	return nil
-}
-
-// Sweep removes root file systems that no container has: those of a Create that
-// was cut short and never called again. Call it when no Create runs.
-func (r *Runtime) Sweep(ctx context.Context) (removed []string, err error) {
-	ctx = r.ns(ctx)
-	kept := make(map[string]bool)
-	all, err := r.client.ContainerService().List(ctx)
-	if err != nil {
-		return nil, r.fail(ctx, container.KindRemove, "list containers", err)
-	}
-	for _, c := range all {
-		kept[c.SnapshotKey] = true
-	}
-	// What runs is not in the way of anybody; the caller need not wait.
-	r.background.Go(func() { r.sweepExecs(r.life) })
-	sn := r.client.SnapshotService(r.cfg.Snapshotter)
-	err = sn.Walk(ctx, func(_ context.Context, info snapshots.Info) error {
-		if info.Labels[labelContainer] != "" && !kept[info.Name] {
-			removed = append(removed, info.Name)
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, r.fail(ctx, container.KindRemove, "list snapshots", err)
-	}
-	if err := r.sweepRoots(); err != nil {
-		return nil, r.fail(ctx, container.KindRemove, "sweep root file systems", err)
-	}
-	if err := r.sweepSecrets(kept); err != nil {
-		return nil, r.fail(ctx, container.KindRemove, "sweep secret variables", err)
-	}
-	if err := r.sweepVolumes(kept); err != nil {
-		return nil, r.fail(ctx, container.KindRemove, "sweep volumes of images", err)
-	}
-	for _, key := range removed {
-		if err := sn.Remove(ctx, key); err != nil && !errdefs.IsNotFound(err) {
-			return nil, r.fail(ctx, container.KindRemove, "remove snapshot "+key, err)
-		}
-	}
-	return removed, nil
 }
 
 // pulledLabels are the labels of an image whose pull has just ended.
