@@ -168,16 +168,16 @@ func (n *Network) setPort(link netlink.Link, bridge string) error {
 	return nil
 }
 
-// plug makes sure that a link is in the bridge and up.
+// plug makes sure that a link is in the bridge, as the right kind of port, and up.
 func (n *Network) plug(link, bridge netlink.Link) error {
 	name := link.Attrs().Name
 	if link.Attrs().MasterIndex != bridge.Attrs().Index {
 		if err := n.nl.LinkSetMaster(link, bridge); err != nil {
 			return fmt.Errorf("cannot put link %s into bridge %s: %w", name, bridge.Attrs().Name, err)
 		}
-		if err := n.setPort(link, bridge.Attrs().Name); err != nil {
-			return err
-		}
+	}
+	if err := n.setPort(link, bridge.Attrs().Name); err != nil {
+		return err
 	}
 	if err := n.nl.LinkSetUp(link); err != nil {
 		return fmt.Errorf("cannot bring up link %s: %w", name, err)

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -288,6 +289,37 @@ func TestENIInterrupted(t *testing.T) {
 	}
 }
 
+// An agent that was killed between the making of a link and the setting of its port leaves a port of the usual kind:
+// second interfaces would not be isolated, and containers would not reach their own published ports.
+func TestPortIsSetAgain(t *testing.T) {
+	l := newLab(t, nil)
+	l.ensure(t)
+	v := newVPC(t, l)
+	port := func(e ipam.Endpoint) string {
+		t.Helper()
+		return command(t, l.host, "bridge", "-d", "link", "show", "dev", l.net.cfg.linkName(e.ID))
+	}
+	for _, c := range []struct {
+		e    ipam.Endpoint
+		set  func(link netlink.Link, on bool) error
+		want string
+	}{
+		{v.attached(t, "one", v.eni(t, "ens6", 6)), l.net.nl.LinkSetIsolated, "isolated on"},
+		{l.attached(t, "two"), l.net.nl.LinkSetHairpin, "hairpin on"},
+	} {
+		link, err := l.net.nl.LinkByName(l.net.cfg.linkName(c.e.ID))
+		ok(t, err)
+		ok(t, c.set(link, false))
+		if strings.Contains(port(c.e), c.want) {
+			t.Fatal("the test proves nothing")
+		}
+		ok(t, l.net.Attach(t.Context(), c.e))
+		if got := port(c.e); !strings.Contains(got, c.want) {
+			t.Errorf("%s, want %s", got, c.want)
+		}
+	}
+}
+
 // renewed detaches an endpoint and answers with its ENI.
 func (v *vpc) renewed(t *testing.T, e ipam.Endpoint) *ipam.ENI {
 	t.Helper()
@@ -364,10 +396,20 @@ func TestENIRouterAdvertisement(t *testing.T) {
 		for range routes {
 		}
 	}()
+	// One that comes before the interface has its link-local address is not heard.
+	again := time.NewTicker(100 * time.Millisecond)
+	defer again.Stop()
+	late := time.NewTimer(20 * time.Second)
+	defer late.Stop()
 	v.advertise(t)
-	for update := range routes {
-		if update.Type == unix.RTM_NEWROUTE && update.Protocol == unix.RTPROT_RA && (update.Dst == nil || update.Dst.IP.IsUnspecified()) {
-			break
+	for learnt := false; !learnt; {
+		select {
+		case u := <-routes:
+			learnt = u.Type == unix.RTM_NEWROUTE && u.Protocol == unix.RTPROT_RA && (u.Dst == nil || u.Dst.IP.IsUnspecified())
+		case <-again.C:
+			v.advertise(t)
+		case <-late.C:
+			t.Fatal("no default route was learnt")
 		}
 	}
 	if got := command(t, inside, "ip", "-6", "route", "show", "default"); !strings.Contains(got, "proto ra") {
