@@ -11,8 +11,8 @@ TOOLS ?= $(HOME)/.cache/berth/tools
 LINT  := $(TOOLS)/golangci-lint-$(GOLANGCI_LINT)/golangci-lint
 CTRD2 := $(TOOLS)/containerd-$(CONTAINERD2)
 NFPM  := $(TOOLS)/nfpm-$(NFPM_VERSION)/nfpm
-# What the machines of the tests boot from.
-MACHINE := $(TOOLS)/machine-bookworm
+# What the machines of the tests boot from. Its name says what it was made by, so that it is never replaced under a machine that runs.
+MACHINE := $(TOOLS)/machine-$(shell sha256sum packaging/machine/tree.sh | cut -c 1-12)
 
 # What the tests need of Debian. gcc is for the race detector: the agent itself is built without cgo. systemd is for
 # systemd-analyze, which looks at our units; it need not run. systemd-container and mmdebstrap are for machines to install packages on,
@@ -68,7 +68,7 @@ $(CTRD2)/.done:
 $(NFPM):
 	GOFLAGS= CGO_ENABLED=0 GOBIN=$(@D) go install github.com/goreleaser/nfpm/v2/cmd/nfpm@$(NFPM_VERSION)
 
-$(MACHINE)/.done: packaging/machine/tree.sh | deps
+$(MACHINE)/.done: | deps
 	$(SUDO) packaging/machine/tree.sh $(@D)
 
 .PHONY: packages

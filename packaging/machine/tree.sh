@@ -2,7 +2,11 @@
 # tree.sh DIR makes DIR/root: a Debian 12 with systemd, containerd and nothing of Berth, for machines of systemd-nspawn to boot from.
 # It takes a minute, so `make` keeps the result; the tests only ever read it.
 set -euo pipefail
-dir=${1:?usage: tree.sh DIR}
+final=${1:?usage: tree.sh DIR}
+[ ! -e "$final/.done" ] || exit 0
+# Whole or not at all, and two that make it at once do not meet.
+dir=$final.$$
+trap 'rm -rf --one-file-system "$dir"' EXIT
 
 # An apt that asks this machine's own mirrors, wherever those are.
 sources=()
@@ -11,7 +15,6 @@ for f in /etc/apt/sources.list /etc/apt/sources.list.d/*.sources /etc/apt/source
 done
 
 mkdir -p "$dir"
-rm -rf --one-file-system "$dir/root" "$dir/.done"
 # The last word on what a host of Berth needs is the package's Depends: dpkg in the tests refuses where it is not met.
 mmdebstrap --quiet --variant=minbase --mode=root \
 	--include=systemd,systemd-sysv,dbus,containerd,runc,nftables,iproute2,procps,busybox-static,ca-certificates,curl \
@@ -39,3 +42,4 @@ mount -o remount,bind,rw /proc/sys/net
 exec /lib/systemd/systemd "$@"
 INIT
 touch "$dir/.done"
+[ -e "$final/.done" ] || { rm -rf --one-file-system "$final" && mv -T "$dir" "$final"; }
