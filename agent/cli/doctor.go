@@ -111,15 +111,19 @@ func (a *app) doctor() *cobra.Command {
 stands the command that mends it. Exits with 1 if anything is FAIL. It changes nothing.`,
 		Args: args(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			p := &patient{
-				root: "/", uid: os.Geteuid(), now: a.now(), file: file, env: a.env, client: a.client(),
-				statfs: statfs, adjtime: clockSynced, nftable: nftablesAnswer,
-			}
-			return a.report(examine(cmd.Context(), p))
+			return a.report(examine(cmd.Context(), a.patient(file)))
 		},
 	}
 	cmd.Flags().StringVar(&file, "config", "", "`path` of the settings file (default "+config.DefaultFile+")")
 	return cmd
+}
+
+// patient is this host.
+func (a *app) patient(file string) *patient {
+	return &patient{
+		root: "/", uid: os.Geteuid(), now: a.now(), file: file, env: a.env, client: a.client(),
+		statfs: statfs, adjtime: clockSynced, nftable: nftablesAnswer,
+	}
 }
 
 // examine runs all checks. Settings that cannot be loaded are one of the findings; the other checks then go by the defaults.

@@ -18,6 +18,7 @@ func (a *app) verbs() []*cobra.Command {
 		a.status(),
 		a.drain(),
 		a.doctor(),
+		a.bundle(),
 		a.config(),
 		a.update(),
 		a.version(),
