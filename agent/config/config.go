@@ -36,6 +36,8 @@ const (
 	DefaultIntrospectionAddress = "127.0.0.1:51678"
 	// DefaultTaskMetadataAddress is where the agent listens for what containers ask at 169.254.170.2.
 	DefaultTaskMetadataAddress = "127.0.0.1:51679"
+	// MaxShutdownTimeout is the most that berth-shutdown.service leaves to the tasks.
+	MaxShutdownTimeout = 140 * time.Second
 	// Group is the group whose members may use the host API without being root.
 	Group = "berth"
 )
@@ -202,6 +204,7 @@ type Task struct {
 	StopTimeout           time.Duration
 	StartTimeout          time.Duration
 	CreateTimeout         time.Duration
+	ShutdownTimeout       time.Duration // for all tasks together, when the host goes down
 	CleanupWait           time.Duration // from STOPPED to removal
 	CleanupJitter         time.Duration // a random part of this is added
 	DisableHealthChecks   bool

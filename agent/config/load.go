@@ -350,7 +350,8 @@ func defaults() Config {
 		Containerd: Containerd{Address: DefaultContainerdAddress, Namespace: DefaultContainerdNamespace},
 		Cgroup:     Cgroup{Root: "/sys/fs/cgroup", Driver: "auto", CPUPeriod: 100 * time.Millisecond, TaskLimits: true},
 		Task: Task{
-			StopTimeout: 30 * time.Second, StartTimeout: 3 * time.Minute, CreateTimeout: 4 * time.Minute,
+			ShutdownTimeout: 2 * time.Minute,
+			StopTimeout:     30 * time.Second, StartTimeout: 3 * time.Minute, CreateTimeout: 4 * time.Minute,
 			CleanupWait: 3 * time.Hour, Checkpoint: true,
 		},
 		Image: Image{

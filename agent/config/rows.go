@@ -58,6 +58,7 @@ func engineRows() []row {
 		field[time.Duration]{env: "ECS_CONTAINER_STOP_TIMEOUT", key: "DockerStopTimeout", kind: durations(), bound: atLeast(time.Second, true), at: func(c *Config) *time.Duration { return &c.Task.StopTimeout }}.row(),
 		field[time.Duration]{env: "ECS_CONTAINER_START_TIMEOUT", key: "ContainerStartTimeout", kind: durations(), bound: atLeast(45*time.Second, true), at: func(c *Config) *time.Duration { return &c.Task.StartTimeout }}.row(),
 		field[time.Duration]{env: "ECS_CONTAINER_CREATE_TIMEOUT", key: "ContainerCreateTimeout", kind: durations(), bound: atLeast(time.Minute, false), at: func(c *Config) *time.Duration { return &c.Task.CreateTimeout }}.row(),
+		field[time.Duration]{env: "BERTH_SHUTDOWN_TIMEOUT", kind: durations(), bound: between(time.Second, MaxShutdownTimeout), at: func(c *Config) *time.Duration { return &c.Task.ShutdownTimeout }}.row(),
 		field[time.Duration]{env: "ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION", key: "TaskCleanupWaitDuration", kind: durations(), bound: notBelow(time.Second), at: func(c *Config) *time.Duration { return &c.Task.CleanupWait }}.row(),
 		field[time.Duration]{env: "ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION_JITTER", key: "TaskCleanupWaitDurationJitter", kind: durations(), bound: notBelow(time.Duration(0)), at: func(c *Config) *time.Duration { return &c.Task.CleanupJitter }}.row(),
 		field[bool]{env: "ECS_DISABLE_DOCKER_HEALTH_CHECK", key: "DisableDockerHealthCheck", kind: booleans(), at: func(c *Config) *bool { return &c.Task.DisableHealthChecks }}.row(),

@@ -14,9 +14,6 @@ import (
 )
 
 const (
-	// departure is how long the tasks of a host that goes down are given to stop.
-	// Their own stop timeouts count within it; the power is not left on for ever.
-	departure = 2 * time.Minute
 	// lastWords is how long ECS is then waited for to take the reports. What it has
 	// not taken is told it after the boot.
 	lastWords = 5 * time.Second
@@ -48,7 +45,8 @@ func (a *agent) leave(ctx context.Context) {
 	tell(a.log, systemd.Stopping("the host is shutting down: stopping its tasks"))
 	a.log.Info("the host is shutting down; stopping its tasks")
 	f := farewell{
-		tasks: a.engine.Tasks, stop: a.engine.StopTask, unsent: a.host.store.Pending,
+		within: a.options.Config.Task.ShutdownTimeout,
+		tasks:  a.engine.Tasks, stop: a.engine.StopTask, unsent: a.host.store.Pending,
 		wait: func() { tell(a.log, systemd.ExtendTimeout(30*time.Second)) },
 	}
 	switch err := f.say(ctx); {
@@ -61,6 +59,9 @@ func (a *agent) leave(ctx context.Context) {
 
 // farewell stops every task of a host that goes down.
 type farewell struct {
+	// within is how long it may take (BERTH_SHUTDOWN_TIMEOUT). The tasks' own stop
+	// timeouts count within it; the power is not left on for ever.
+	within time.Duration
 	tasks  func() []engine.Task
 	stop   func(ctx context.Context, id, reason string) error
 	unsent func() int
@@ -71,7 +72,7 @@ type farewell struct {
 // say returns when all tasks have stopped, those too that are still accepted
 // meanwhile, and when ECS knows it or has had time to.
 func (f farewell) say(ctx context.Context) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, departure, errLate)
+	ctx, cancel := context.WithTimeoutCause(ctx, f.within, errLate)
 	defer cancel()
 	ticker := time.NewTicker(100 * time.Millisecond)
 	defer ticker.Stop()

@@ -13,6 +13,9 @@ import (
 	"github.com/berthd/berth/agent/task"
 )
 
+// departure is how long the tasks of a host that goes down are given here.
+const departure = 2 * time.Minute
+
 // goingDown is an engine whose tasks need some time to stop.
 type goingDown struct {
 	tasks  []engine.Task
@@ -129,7 +132,7 @@ func TestFarewell(t *testing.T) {
 					g.ends = map[string]time.Time{}
 				}
 				begun, waits := time.Now(), 0
-				err := farewell{tasks: g.list, stop: g.stop, unsent: g.pending, wait: func() { waits++ }}.say(t.Context())
+				err := farewell{within: departure, tasks: g.list, stop: g.stop, unsent: g.pending, wait: func() { waits++ }}.say(t.Context())
 				if !errors.Is(err, tt.err) {
 					t.Errorf("say = %v, want %v", err, tt.err)
 				}

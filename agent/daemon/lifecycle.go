@@ -38,7 +38,8 @@ func (a *agent) newDrainer(ctx context.Context) *drain.Drainer {
 		Tell: func(what, detail string) {
 			a.observer.events.Publish(hostapi.Event{Time: time.Now(), What: what, Detail: detail})
 		},
-		Spot: c.Instance.SpotDraining,
+		Spot:   c.Instance.SpotDraining,
+		Joined: func() bool { return a.host.store.Meta().ContainerInstanceARN != "" },
 	}
 	// Where there is no instance metadata, and never will be, nobody announces anything.
 	if !c.External && (a.metadata.Available(ctx) || a.metadata.MayAppear()) {

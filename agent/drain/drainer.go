@@ -42,7 +42,9 @@ type Config struct {
 	// announcements about spot instances count.
 	Metadata Metadata
 	Spot     bool
-	Log      *zap.Logger
+	// Joined says whether ECS knows the host at all: one that waits in a warm pool for its first service has none to leave.
+	Joined func() bool
+	Log    *zap.Logger
 }
 
 // Drainer carries out orders. Its methods may be called at once.
@@ -62,6 +64,9 @@ type Drainer struct {
 func New(c Config) *Drainer {
 	if c.Log == nil {
 		c.Log = zap.NewNop()
+	}
+	if c.Joined == nil {
+		c.Joined = func() bool { return true }
 	}
 	if c.Tell == nil {
 		c.Tell = func(string, string) {}

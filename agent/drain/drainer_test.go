@@ -25,6 +25,7 @@ type world struct {
 	metadata map[string]string
 	tasks    []string
 	stopped  []string
+	outside  bool // ECS does not know the host yet
 	told     []string
 	began    time.Time
 }
@@ -72,7 +73,7 @@ func (w *world) set(f func()) {
 func (w *world) start(t *testing.T) (*drain.Drainer, func()) {
 	t.Helper()
 	d := drain.New(drain.Config{
-		Saved: w.kept, Tasks: w, Metadata: w, Spot: true, Log: zap.NewNop(),
+		Saved: w.kept, Tasks: w, Metadata: w, Spot: true, Joined: func() bool { w.mu.Lock(); defer w.mu.Unlock(); return !w.outside }, Log: zap.NewNop(),
 		Keep: func(s drain.State) error { w.set(func() { w.kept = s }); return nil },
 		Set: func(_ context.Context, s drain.Status) error {
 			w.mu.Lock()
@@ -275,6 +276,25 @@ func TestGroupTakesTheInstanceBack(t *testing.T) {
 		wait(6 * time.Second)
 		if len(w.seen(&w.asked)) != 3 || d.State().Reason != "mine" {
 			t.Errorf("asked %q, state %+v", w.seen(&w.asked), d.State())
+		}
+	})
+}
+
+func TestPoolBeforeTheFirstServiceIsNoDrain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.outside = true
+		w.metadata["autoscaling/target-lifecycle-state"] = "Warmed:Stopped"
+		d, kill := w.start(t)
+		defer kill()
+		wait(time.Minute)
+		if s := d.State(); s.Status != "" {
+			t.Errorf("the state is %+v", s)
+		}
+		w.set(func() { w.outside = false })
+		wait(10 * time.Second)
+		if s := d.State(); s.Status != drain.Draining {
+			t.Errorf("the state of a host that has joined is %+v", s)
 		}
 	})
 }

@@ -76,6 +76,9 @@ func (d *Drainer) hear(ctx context.Context, all bool) error {
 			return err
 		}
 	}
+	if !d.cfg.Joined() {
+		return nil
+	}
 	return d.hearLifecycle(ctx)
 }
 
