@@ -15,7 +15,16 @@ import (
 const masked = "***"
 
 // scrubber takes secrets out of text: the ones that the settings hold, wherever they appear, and all that looks like one.
-type scrubber struct{ known *strings.Replacer }
+type scrubber struct {
+	known *strings.Replacer
+	looks []pattern
+}
+
+// pattern is what a secret looks like, and what stands in its place; that keeps the words around it.
+type pattern struct {
+	is *regexp.Regexp
+	to string
+}
 
 // newScrubber knows the secrets of the settings.
 func newScrubber(c *config.Config) *scrubber {
@@ -48,7 +57,7 @@ func newScrubber(c *config.Config) *scrubber {
 			pairs = append(pairs, string(quoted[1:len(quoted)-1]), masked)
 		}
 	}
-	return &scrubber{known: strings.NewReplacer(pairs...)}
+	return &scrubber{known: strings.NewReplacer(pairs...), looks: patterns()}
 }
 
 // leaves are the texts in registry credentials, and what they hold in base64.
@@ -73,28 +82,27 @@ func leaves(v any) []string {
 	return out
 }
 
-// patterns are what secrets look like; what each puts in their place keeps the words around them.
-var patterns = []struct {
-	is *regexp.Regexp
-	to string
-}{
-	{regexp.MustCompile(`(?s)-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*PRIVATE KEY-----|\z)`), masked},
-	{regexp.MustCompile(`(?s)\A[A-Za-z0-9+/=\s]*-----END [A-Z ]*PRIVATE KEY-----`), masked}, // of which the beginning was cut off
-	// Signed URLs.
-	{regexp.MustCompile(`(?i)((?:X-Amz-(?:Signature|Credential|Security-Token)|Signature|AWSAccessKeyId)(?:=|%3D))[^&\s"'\\]+`), "${1}" + masked},
-	{regexp.MustCompile(`([a-z][a-z0-9+.-]*://)[^/\s"'@]+@`), "${1}" + masked + "@"},
-	{regexp.MustCompile(`(?i)\b(Bearer|Basic|Splunk|AWS4-HMAC-SHA256)([ =])[^\s"',;]{6,}`), "${1}${2}" + masked},
-	// name=value, name: value, "name": "value", --name value; the last part of the name says that it is a secret.
-	{
-		regexp.MustCompile(`(?i)((?:passw(?:or)?d|passphrase|secret|token|api[_-]?key|access[_-]?key(?:[_-]?id)?|private[_-]?key|auth[_-]?data|authorization|credentials?)\\?["']?\s*[:=]\s*)(?:\\"(?:[^"\\]|\\[^"])*\\"|"(?:[^"\\]|\\.)*"|'[^']*'|[^\s,;&"'\\]+)`),
-		"${1}" + masked,
-	},
-	{regexp.MustCompile(`(?i)(--?[a-z0-9-]*(?:password|secret|token|api-?key)\s+)[^\s"']+`), "${1}" + masked},
-	{regexp.MustCompile(`\b(?:AKIA|ASIA|AROA|AIDA)[A-Z0-9]{12,}\b`), masked},
-	{regexp.MustCompile(`\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)?`), masked},
-	{regexp.MustCompile(`\b(?:gh[pousr]_[A-Za-z0-9]{20,}|glpat-[A-Za-z0-9_-]{16,}|xox[abprs]-[A-Za-z0-9-]{10,}|sk_live_[A-Za-z0-9]{10,})`), masked},
-	// Whoever knows the id of a task's credentials may ask for them.
-	{regexp.MustCompile(`(/v2/credentials/|/v1/credentials/)[0-9a-zA-Z-]+`), "${1}" + masked},
+// patterns are what secrets look like.
+func patterns() []pattern {
+	return []pattern{
+		{regexp.MustCompile(`(?s)-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*PRIVATE KEY-----|\z)`), masked},
+		{regexp.MustCompile(`(?s)\A[A-Za-z0-9+/=\s]*-----END [A-Z ]*PRIVATE KEY-----`), masked}, // of which the beginning was cut off
+		// Signed URLs.
+		{regexp.MustCompile(`(?i)((?:X-Amz-(?:Signature|Credential|Security-Token)|Signature|AWSAccessKeyId)(?:=|%3D))[^&\s"'\\]+`), "${1}" + masked},
+		{regexp.MustCompile(`([a-z][a-z0-9+.-]*://)[^/\s"'@]+@`), "${1}" + masked + "@"},
+		{regexp.MustCompile(`(?i)\b(Bearer|Basic|Splunk|AWS4-HMAC-SHA256)([ =])[^\s"',;]{6,}`), "${1}${2}" + masked},
+		// name=value, name: value, "name": "value", --name value; the last part of the name says that it is a secret.
+		{
+			regexp.MustCompile(`(?i)((?:passw(?:or)?d|passphrase|secret|token|api[_-]?key|access[_-]?key(?:[_-]?id)?|private[_-]?key|auth[_-]?data|authorization|credentials?)\\?["']?\s*[:=]\s*)(?:\\"(?:[^"\\]|\\[^"])*\\"|"(?:[^"\\]|\\.)*"|'[^']*'|[^\s,;&"'\\]+)`),
+			"${1}" + masked,
+		},
+		{regexp.MustCompile(`(?i)(--?[a-z0-9-]*(?:password|secret|token|api-?key)\s+)[^\s"']+`), "${1}" + masked},
+		{regexp.MustCompile(`\b(?:AKIA|ASIA|AROA|AIDA)[A-Z0-9]{12,}\b`), masked},
+		{regexp.MustCompile(`\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)?`), masked},
+		{regexp.MustCompile(`\b(?:gh[pousr]_[A-Za-z0-9]{20,}|glpat-[A-Za-z0-9_-]{16,}|xox[abprs]-[A-Za-z0-9-]{10,}|sk_live_[A-Za-z0-9]{10,})`), masked},
+		// Whoever knows the id of a task's credentials may ask for them.
+		{regexp.MustCompile(`(/v2/credentials/|/v1/credentials/)[0-9a-zA-Z-]+`), "${1}" + masked},
+	}
 }
 
 // keyShaped is what may be a secret access key of AWS: forty characters.
@@ -103,7 +111,7 @@ var keyShaped = regexp.MustCompile(`[A-Za-z0-9/+]{40,}`)
 // scrub is the text without secrets.
 func (s *scrubber) scrub(text string) string {
 	text = s.known.Replace(text)
-	for _, p := range patterns {
+	for _, p := range s.looks {
 		text = p.is.ReplaceAllString(text, p.to)
 	}
 	return keyShaped.ReplaceAllStringFunc(text, func(word string) string {

@@ -91,6 +91,8 @@ func checks() []check {
 		{"nftables", checkNftables},
 		{"ip_forward", checkForward},
 		{"bridge subnet", checkSubnet},
+		{"reserved ports", checkReserved},
+		{"other agents", checkOthers},
 		{"data disk", func(_ context.Context, p *patient) finding { return checkDisk(p, p.config.Paths.Data) }},
 		{"image disk", func(_ context.Context, p *patient) finding { return checkDisk(p, "/var/lib/containerd") }},
 		{"clock", checkClock},

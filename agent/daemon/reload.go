@@ -154,7 +154,9 @@ func (c *imageCleaner) run(ctx context.Context) error {
 			return err
 		case <-c.renewed:
 			cancel(errRenewed)
-			<-done
+			if err := <-done; ctx.Err() != nil {
+				return err
+			}
 		}
 	}
 }
