@@ -204,8 +204,9 @@ func (a *app) guard(ctx context.Context, u *update.Updater, when string) error {
 		if err := say(a.Err, "berth: version %s is back: %s", r.From, r.Reason); err != nil || !systemd.Booted() {
 			return err
 		}
-		// After exit code 5 systemd would not.
-		return systemd.StartUnit(ctx, agentUnit)
+		// After exit code 5 systemd would not start it. Nor would it for a start that is asked for now, while the one that failed is not yet
+		// over: the two are the same to it.
+		return systemd.RestartUnit(ctx, agentUnit)
 	}
 	return usage("--guard is start or stop")
 }

@@ -9,16 +9,16 @@ import (
 const maxStarts = 3
 
 // back returns from an update. The reason is written down first, so that whoever finds the old version current knows why.
-func (u *Updater) back(r Record, reason string) error {
+func (u *Updater) back(r *Record, reason string) error {
 	r.Reason = reason
-	if err := u.cfg.State.save(r); err != nil {
+	if err := u.cfg.State.save(*r); err != nil {
 		return err
 	}
 	if err := u.cfg.Install.switchTo(r.From, ""); err != nil {
 		return err
 	}
 	r.Phase, r.Ended = Returned, u.cfg.Now()
-	return u.cfg.State.save(r)
+	return u.cfg.State.save(*r)
 }
 
 // pending is the update under way that the current version has to prove itself in. One whose switch did not happen, because whoever made
@@ -68,7 +68,8 @@ func (u *Updater) GuardStart() (r Record, returned bool, err error) {
 		if r.Reason != "" {
 			reason += ": " + r.Reason
 		}
-		return r, true, u.back(r, reason)
+		err := u.back(&r, reason)
+		return r, true, err
 	}
 	return r, false, u.cfg.State.save(r)
 }
@@ -93,7 +94,8 @@ func (u *Updater) GuardStop(s Stopped) (r Record, returned bool, err error) {
 		r.Starts = 0 // Somebody stopped it, or the host goes down: that says nothing against it.
 		return r, false, u.cfg.State.save(r)
 	case s.Result == "timeout" || s.Result == "watchdog" || s.Code == "exited" && (s.Status == "5" || s.Status == "203" || s.Status == "126" || s.Status == "127"):
-		return r, true, u.back(r, fmt.Sprintf("version %s could not start: %s", r.To, s.said()))
+		err := u.back(&r, fmt.Sprintf("version %s could not start: %s", r.To, s.said()))
+		return r, true, err
 	}
 	r.Reason = "it ended: " + s.said()
 	return r, false, u.cfg.State.save(r)
@@ -139,8 +141,7 @@ func (u *Updater) Return(reason string) (Record, error) {
 		return r, err
 	}
 	r.Starts = 0
-	err = u.back(r, reason)
-	r.Reason = reason
+	err = u.back(&r, reason)
 	return r, err
 }
 

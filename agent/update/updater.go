@@ -279,7 +279,7 @@ func (u *Updater) Rollback(before Before) (version string, err error) {
 	}
 	// A version that a person does not want need not prove itself any more.
 	if r, err := u.cfg.State.Record(); err == nil && r.Pending(current) {
-		return version, u.back(r, "somebody asked for it (berth update --rollback)")
+		return version, u.back(&r, "somebody asked for it (berth update --rollback)")
 	}
 	return version, u.switchTo(version, before)
 }

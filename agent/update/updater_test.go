@@ -36,8 +36,11 @@ func (w *world) play(do string) {
 		w.must(err)
 	case "end":
 		f := append(strings.Fields(rest), "", "")
-		_, _, err := u.GuardStop(update.Stopped{Result: f[0], Code: f[1], Status: f[2]})
+		r, returned, err := u.GuardStop(update.Stopped{Result: f[0], Code: f[1], Status: f[2]})
 		w.must(err)
+		if returned && (r.Phase != update.Returned || r.Reason == "") {
+			w.Errorf("returned as %+v", r)
+		}
 	case "gate":
 		if rest == "opens" {
 			_, err := u.Confirm()
