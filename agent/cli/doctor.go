@@ -96,7 +96,6 @@ func checks() []check {
 		{"data disk", func(_ context.Context, p *patient) finding { return checkDisk(p, p.config.Paths.Data) }},
 		{"image disk", func(_ context.Context, p *patient) finding { return checkDisk(p, "/var/lib/containerd") }},
 		{"clock", checkClock},
-		{"ECS agent", checkNeighbour},
 		{"unit", checkUnit},
 		{"log process", checkLogs},
 		{"agent", checkAgent},

@@ -2,11 +2,14 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"github.com/berthd/berth/agent/daemon"
 )
 
 // checkReserved looks whether an outgoing connection may take the ports at which containers and hosts of ECS expect the agent: it
@@ -51,9 +54,13 @@ func inPorts(list string, port int) bool {
 	return false
 }
 
-// checkOthers looks for another ECS agent: two would both run the tasks of the cluster.
-func checkOthers(_ context.Context, p *patient) finding {
+// checkOthers looks for another ECS agent, now and after the next boot: two would both run the tasks of the cluster.
+func checkOthers(ctx context.Context, p *patient) finding {
 	const mend = "drain the host, then: systemctl disable --now ecs"
+	if err := daemon.FindECSAgent(ctx, &p.config); errors.Is(err, daemon.ErrECSAgent) {
+		what, _, _ := strings.Cut(err.Error(), ". ")
+		return fail("drain this host and stop the ECS agent: systemctl start berth says how", "%s", what)
+	}
 	if _, err := os.Lstat(p.path("/etc/systemd/system/multi-user.target.wants/ecs.service")); err == nil {
 		return fail(mend, "the ECS agent (ecs.service) starts at boot, too")
 	}
