@@ -91,8 +91,14 @@ func isUnavailable(err error) bool {
 		strings.Contains(err.Error(), "client connection is closing") || strings.Contains(err.Error(), "ttrpc: closed") {
 		return true
 	}
-	return status.Code(err) == codes.Unavailable ||
-		(errdefs.IsUnavailable(err) && strings.Contains(err.Error(), "transport"))
+	return status.Code(err) == codes.Unavailable || (errdefs.IsUnavailable(err) && isConnection(err.Error()))
+}
+
+// isConnection: gRPC speaks of the connection, among others of one that containerd
+// accepted and died before it said hello, or that it drains as it ends.
+func isConnection(words string) bool {
+	return strings.Contains(words, "transport") || strings.Contains(words, "connection error: desc = ") ||
+		strings.Contains(words, "the connection is draining")
 }
 
 func isNoSpace(err error) bool {

@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -47,6 +48,15 @@ func TestFail(t *testing.T) {
 			"Unavailable", native(status.Error(codes.Unavailable, "connection error: error while dialing")),
 			container.ErrUnavailable, true, "cannot start it: containerd does not answer at /run/c.sock",
 		},
+		{
+			"KilledAtHello", native(status.Error(codes.Unavailable, `connection error: desc = "error reading server preface: connection reset by peer"`)),
+			container.ErrUnavailable, true, "cannot start it: containerd does not answer at /run/c.sock",
+		},
+		{
+			"Draining", native(status.Error(codes.Unavailable, "the connection is draining")),
+			container.ErrUnavailable, true, "cannot start it: containerd does not answer at /run/c.sock",
+		},
+		{"LockedReference", native(status.Error(codes.Unavailable, "ref x locked for 1s")), errdefs.ErrUnavailable, false, "ref x locked for 1s"},
 		{"NoSpace", &cause{words: "write", kinds: []error{syscall.ENOSPC}}, container.ErrNoSpace, false, "write"},
 		{"NoSpaceInWords", errors.New("write /x: no space left on device"), container.ErrNoSpace, false, "write /x: no space left on device"},
 		{"Late", native(status.Error(codes.DeadlineExceeded, "late")), container.ErrTimeout, true, "cannot start it: containerd did not finish in time"},
