@@ -67,6 +67,7 @@
 //	runtime/ctrd                 A  containerd: images, start, stop, exec, events, leftovers
 //	runtime/ctrd/initproc        A  the init that containers may ask for
 //	runtime/ctrd/ocifront        W  the front of the OCI runtime: adds secret variables, which it keeps in memory
+//	runtime/durable              W  small files replaced in one step; synced as far as the caller says
 //	runtime/fakert               A  a Runtime scripted per container
 //	runtime/logs                 A  the log process, its drivers, and reading logs back
 //	runtime/logs/forwardtest     T  the far end of Fluentd's forward protocol

@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/berthd/berth/metrics"
+	"github.com/berthd/berth/runtime/durable"
 )
 
 // bases are files, one for each container that its restart policy has started
@@ -74,12 +75,8 @@ func (b bases) write(id string, base metrics.Base) error {
 	if err := os.MkdirAll(b.dir, 0o700); err != nil {
 		return fmt.Errorf("cannot make directory: %w", err)
 	}
-	beside := b.path(id) + ".new"
 	// Not synced: it does not outlive the power either way.
-	if err := os.WriteFile(beside, text, 0o600); err != nil { //nolint:forbidigo // see above
-		return fmt.Errorf("cannot write figures: %w", err)
-	}
-	if err := os.Rename(beside, b.path(id)); err != nil {
+	if err := durable.ReplaceUnsynced(b.path(id), text, 0o600); err != nil {
 		return fmt.Errorf("cannot write figures: %w", err)
 	}
 	return nil

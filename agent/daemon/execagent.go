@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -15,11 +14,13 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/berthd/berth/agent/config"
 	"github.com/berthd/berth/agent/engine"
 	"github.com/berthd/berth/agent/task"
 	"github.com/berthd/berth/runtime/container"
+	"github.com/berthd/berth/runtime/durable"
 )
 
 // executeCommand is the managed agent of ECS Exec.
@@ -180,17 +181,9 @@ func (a execAgent) keep(prefix, suffix string, content []byte) (string, error) {
 	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
 		return "", fmt.Errorf("cannot write the settings of the agent of ECS Exec: %w", err)
 	}
-	f, err := os.CreateTemp(filepath.Dir(name), ".new-*")
-	if err != nil {
+	_ = durable.Sweep(filepath.Dir(name), time.Now().Add(-time.Hour)) // What stays harms nobody.
+	if err := durable.ReplaceWhole(name, content, 0o644); err != nil {
 		return "", fmt.Errorf("cannot write the settings of the agent of ECS Exec: %w", err)
-	}
-	_, err = f.Write(content)
-	err = errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), name)
-	}
-	if err != nil {
-		return "", fmt.Errorf("cannot write the settings of the agent of ECS Exec: %w", errors.Join(err, os.Remove(f.Name())))
 	}
 	return name, nil
 }

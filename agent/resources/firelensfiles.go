@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/berthd/berth/agent/firelens"
+	"github.com/berthd/berth/runtime/durable"
 )
 
 // routerFiles are the files of a task's log router.
@@ -58,25 +59,11 @@ func (f routerFiles) has(path string) bool {
 
 // write makes a file whole or not at all. One that says the same already stays:
 // it may be mounted.
-func (f routerFiles) write(path string, data []byte) (err error) {
+func (f routerFiles) write(path string, data []byte) error {
 	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, data) {
 		return nil
 	}
-	file, err := os.CreateTemp(filepath.Dir(path), ".new-*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(file.Name()))
-		}
-	}()
-	_, err = file.Write(data)
-	// The router may be any user.
-	if err = errors.Join(err, file.Chmod(0o644), file.Sync(), file.Close()); err != nil {
-		return err
-	}
-	return os.Rename(file.Name(), path)
+	return durable.ReplaceWhole(path, data, 0o644) // the router may be any user
 }
 
 // Sweep deletes the directories of routers whose tasks nobody knows: those of a

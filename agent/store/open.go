@@ -14,6 +14,8 @@ import (
 
 	"go.etcd.io/bbolt"
 	bbolterrors "go.etcd.io/bbolt/errors"
+
+	"github.com/berthd/berth/runtime/durable"
 )
 
 const (
@@ -147,7 +149,7 @@ func prepare(db *bbolt.DB, file *os.File, steps []migration) error {
 		return err
 	}
 	// The name of a new file must be as durable as what is written into it.
-	return syncDir(filepath.Dir(file.Name()))
+	return durable.SyncDir(filepath.Dir(file.Name()))
 }
 
 // openError says what bbolt's error means for us.
@@ -270,13 +272,5 @@ func rename(from, to string) error {
 	if err := os.Rename(from, to); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(from))
-}
-
-func syncDir(path string) error {
-	dir, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
+	return durable.SyncDir(filepath.Dir(from))
 }

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/berthd/berth/agent/task"
+	"github.com/berthd/berth/runtime/durable"
 )
 
 // FileName is the name of a container's metadata file in its directory.
@@ -201,17 +202,8 @@ func (f *Files) write(dir string, shape fileShape) error {
 	if was, err := os.ReadFile(path); err == nil && bytes.Equal(was, text) {
 		return nil
 	}
-	fresh, err := os.CreateTemp(dir, ".new-")
-	if err != nil {
-		return fmt.Errorf("cannot make container metadata file: %w", err)
-	}
-	_, err = fresh.Write(text)
-	err = errors.Join(err, fresh.Chmod(0o644), fresh.Sync(), fresh.Close())
-	if err == nil {
-		err = os.Rename(fresh.Name(), path)
-	}
-	if err != nil {
-		return fmt.Errorf("cannot write container metadata file: %w", errors.Join(err, os.Remove(fresh.Name())))
+	if err := durable.ReplaceWhole(path, text, 0o644); err != nil {
+		return fmt.Errorf("cannot write container metadata file: %w", err)
 	}
 	return nil
 }

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/berthd/berth/runtime/durable"
 )
 
 // Names in an Install's directory.
@@ -109,7 +111,7 @@ func (in *Install) point(name, version string) error {
 	if err := os.Rename(beside, filepath.Join(in.dir, name)); err != nil {
 		return fmt.Errorf("cannot switch to version %s: %w", version, err)
 	}
-	return syncDir(in.dir)
+	return durable.SyncDir(in.dir)
 }
 
 // stage makes a directory for a program that is on its way. keep puts it in its place.
@@ -127,7 +129,7 @@ func (in *Install) stage() (dir string, err error) {
 // keep makes a staged directory that of a version, in the place of one that may be there.
 func (in *Install) keep(staged, version string) error {
 	place := filepath.Dir(in.Program(version))
-	if err := syncDir(staged); err != nil {
+	if err := durable.SyncDir(staged); err != nil {
 		return err
 	}
 	// A directory cannot be renamed over one with something in it. Only one that is neither current nor previous is ever replaced.
@@ -137,7 +139,7 @@ func (in *Install) keep(staged, version string) error {
 	if err := os.Rename(staged, place); err != nil {
 		return fmt.Errorf("cannot stage update: %w", err)
 	}
-	return syncDir(filepath.Dir(place))
+	return durable.SyncDir(filepath.Dir(place))
 }
 
 // prune removes what an update left half done, and versions that are neither current nor previous nor among spare.
@@ -164,16 +166,4 @@ func (in *Install) prune(spare ...string) error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// syncDir makes the names in a directory durable.
-func syncDir(path string) error {
-	dir, err := os.Open(path)
-	if err != nil {
-		return fmt.Errorf("cannot sync directory: %w", err)
-	}
-	if err := errors.Join(dir.Sync(), dir.Close()); err != nil {
-		return fmt.Errorf("cannot sync directory: %w", err)
-	}
-	return nil
 }

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/berthd/berth/runtime/durable"
 )
 
 // Phase is how far an update is.
@@ -83,25 +85,8 @@ func (s *State) save(r Record) error {
 }
 
 // write replaces a file in one step, durably.
-func (s *State) write(name string, data []byte) (err error) {
-	path := filepath.Join(s.dir, name)
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("cannot write %s: %w", path, err)
-		}
-	}()
-	f, err := os.OpenFile(path+".new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(path+".new", path); err != nil {
-		return err
-	}
-	return syncDir(s.dir)
+func (s *State) write(name string, data []byte) error {
+	return durable.Replace(filepath.Join(s.dir, name), data, 0o600)
 }
 
 // ErrBusy: another update is being made.
@@ -119,5 +104,6 @@ func (s *State) lock() (release func(), err error) {
 		}
 		return nil, errors.Join(fmt.Errorf("cannot lock updates: %w", err), f.Close())
 	}
-	return func() { _ = f.Close() }, nil // Nothing was written to it.
+	_ = durable.Sweep(s.dir, time.Now().Add(-time.Hour)) // What stays harms nobody.
+	return func() { _ = f.Close() }, nil                 // Nothing was written to it.
 }

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/berthd/berth/runtime/container"
+	"github.com/berthd/berth/runtime/durable"
 )
 
 // removeGrace is how long the removal of a container waits for lines that are on
@@ -176,7 +177,7 @@ func (s *server) secrets(dir string, c Container, given container.SecretOptions)
 		if err != nil {
 			return nil, fmt.Errorf("cannot keep secret log options: %w", err)
 		}
-		return given, writeBeside(path, data)
+		return given, durable.ReplaceWhole(path, data, 0o600)
 	}
 	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {

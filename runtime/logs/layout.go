@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/berthd/berth/runtime/container"
+	"github.com/berthd/berth/runtime/durable"
 )
 
 // Default places, used where a configuration leaves them empty.
@@ -111,7 +112,7 @@ func saveContainer(dir string, c Container) error {
 	if err != nil {
 		return fmt.Errorf("cannot encode log configuration: %w", err)
 	}
-	return writeBeside(filepath.Join(dir, configName), data)
+	return durable.ReplaceWhole(filepath.Join(dir, configName), data, 0o600)
 }
 
 // loadContainer reads the configuration in a container's directory.
@@ -125,30 +126,6 @@ func loadContainer(dir string) (Container, error) {
 		return Container{}, fmt.Errorf("cannot read log configuration %s: %w", dir, err)
 	}
 	return c, nil
-}
-
-// WriteBeside replaces the file at path in one step, readable by its owner alone.
-func WriteBeside(path string, data []byte) error { return writeBeside(path, data) }
-
-// writeBeside replaces the file at path in one step.
-func writeBeside(path string, data []byte) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
-	if err != nil {
-		return fmt.Errorf("cannot write %s: %w", path, err)
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(f.Name()))
-		}
-	}()
-	_, err = f.Write(data)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return fmt.Errorf("cannot write %s: %w", path, err)
-	}
-	if err = os.Rename(f.Name(), path); err != nil {
-		return fmt.Errorf("cannot write %s: %w", path, err)
-	}
-	return nil
 }
 
 // makeFIFO makes a FIFO unless there is one.

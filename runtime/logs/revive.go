@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 
 	"go.uber.org/zap"
+
+	"github.com/berthd/berth/runtime/durable"
 )
 
 // The directory with a container's pipes is in memory, and goes when the host is
@@ -58,5 +60,5 @@ func copyConfig(from, to string) error {
 	if has, err := os.ReadFile(path); err == nil && bytes.Equal(has, data) {
 		return nil
 	}
-	return writeBeside(path, data)
+	return durable.ReplaceWhole(path, data, 0o600)
 }

@@ -4,11 +4,12 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/berthd/berth/runtime/durable"
 )
 
 // ErrBadName says that a host name or DNS setting of a task definition would break the file that it belongs in.
@@ -83,11 +84,11 @@ func (f nameFiles) write(r FilesRequest) (Files, error) {
 		Hostname:   filepath.Join(dir, "hostname"),
 	}
 	for path, content := range map[string][]byte{out.Hosts: hosts, out.ResolvConf: resolv, out.Hostname: []byte(r.Hostname + "\n")} {
-		put := replaceFile
+		put := durable.ReplaceWhole
 		if r.Shared {
-			put = addFile
+			put = durable.Add
 		}
-		if err := put(path, content); err != nil {
+		if err := put(path, content, 0o644); err != nil {
 			return Files{}, err
 		}
 	}
@@ -179,39 +180,4 @@ func word(s string) bool {
 
 func singleElement(id string) bool {
 	return id != "" && id != "." && id != ".." && !strings.ContainsAny(id, "/\x00")
-}
-
-// replaceFile puts content at a path in one step: a crash leaves the old file or the new one.
-func replaceFile(path string, content []byte) error { return putFile(path, content, os.Rename) }
-
-// addFile does so unless there is a file already, whoever else tries the same at this moment.
-func addFile(path string, content []byte) error {
-	if _, err := os.Lstat(path); err == nil {
-		return nil
-	}
-	return putFile(path, content, func(from, to string) error {
-		err := os.Link(from, to)
-		if errors.Is(err, fs.ErrExist) {
-			err = nil
-		}
-		return errors.Join(err, os.Remove(from))
-	})
-}
-
-// putFile writes a file beside the path and moves it there.
-func putFile(path string, content []byte, move func(from, to string) error) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
-	if err != nil {
-		return fmt.Errorf("cannot write %s: %w", path, err)
-	}
-	_, err = f.Write(content)
-	err = errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close())
-	if err == nil {
-		err = move(f.Name(), path)
-	}
-	if err != nil {
-		_ = os.Remove(f.Name()) // It may be gone; the reason is what counts.
-		return fmt.Errorf("cannot write %s: %w", path, err)
-	}
-	return nil
 }

@@ -15,7 +15,7 @@ func write(t *testing.T, files map[string]string) nameFiles {
 	t.Helper()
 	dir := t.TempDir()
 	for name, content := range files {
-		if err := replaceFile(filepath.Join(dir, name), []byte(content)); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/berthd/berth/runtime/durable"
 	"github.com/berthd/berth/runtime/volume"
 )
 
@@ -126,7 +127,7 @@ func (v *Volumes) markFormat(marker string) error {
 	if err := writeSynced(marker, nil); err != nil {
 		return explain(err, v.cfg.Dir)
 	}
-	return syncDir(v.cfg.Dir)
+	return durable.SyncDir(v.cfg.Dir)
 }
 
 func (v *Volumes) forgetFormat(e volume.EBS) error {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/berthd/berth/runtime/durable"
 	"github.com/berthd/berth/runtime/volume"
 )
 
@@ -94,13 +95,13 @@ func (v *Volumes) create(r record) error {
 		if err := writeSynced(filepath.Join(fresh, recordName), data); err != nil {
 			return err
 		}
-		if err := syncDir(fresh); err != nil {
+		if err := durable.SyncDir(fresh); err != nil {
 			return err
 		}
 		if err := os.Rename(fresh, v.dir(r.Name)); err != nil {
 			return err
 		}
-		return syncDir(v.cfg.Dir)
+		return durable.SyncDir(v.cfg.Dir)
 	}()
 	if err != nil {
 		return errors.Join(fmt.Errorf("cannot create volume %s: %w", r.Name, explain(err, v.cfg.Dir)), os.RemoveAll(fresh))
@@ -116,7 +117,7 @@ func (v *Volumes) use(name, user string) error {
 		err = writeSynced(filepath.Join(dir, user), nil)
 	}
 	if err == nil {
-		err = syncDir(dir)
+		err = durable.SyncDir(dir)
 	}
 	if err != nil {
 		return fmt.Errorf("cannot use volume %s: %w", name, explain(err, dir))
@@ -205,12 +206,4 @@ func writeSynced(path string, data []byte) error {
 	}
 	_, err = f.Write(data)
 	return errors.Join(err, f.Sync(), f.Close())
-}
-
-func syncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

@@ -12,6 +12,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/berthd/berth/runtime/durable"
 	"github.com/berthd/berth/runtime/volume"
 )
 
@@ -45,15 +46,7 @@ func (v *Volumes) noteStaged(user string, e volume.EBS) error {
 	if err != nil {
 		return fail(err)
 	}
-	fresh := filepath.Join(v.cfg.Dir, newPrefix+stagedPrefix+e.Directory)
-	err = writeSynced(fresh, data)
-	if err == nil {
-		err = os.Rename(fresh, note)
-	}
-	if err == nil {
-		err = syncDir(v.cfg.Dir)
-	}
-	if err != nil {
+	if err := durable.Replace(note, data, 0o600); err != nil {
 		return fail(err)
 	}
 	return nil

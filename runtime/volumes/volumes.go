@@ -15,6 +15,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/berthd/berth/runtime/durable"
 	"github.com/berthd/berth/runtime/volume"
 )
 
@@ -55,7 +56,7 @@ const (
 	dataName   = "_data"
 	usersName  = "users"
 	recordName = "volume.json"
-	newPrefix  = ".new-"
+	newPrefix  = durable.Leftover
 	gonePrefix = ".gone-"
 )
 

@@ -20,6 +20,8 @@ import (
 
 	"github.com/sigstore/sigstore/pkg/signature"
 	"github.com/theupdateframework/go-tuf/v2/metadata"
+
+	"github.com/berthd/berth/runtime/durable"
 )
 
 // Roles are the four of TUF, the most trusted first.
@@ -99,7 +101,7 @@ func (r *Repository) Add(version, platform, program string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("cannot add release: %w", err)
 	}
-	return place(filepath.Join(dir, hex.EncodeToString(sum[:])+".berth"), data)
+	return durable.ReplaceWhole(filepath.Join(dir, hex.EncodeToString(sum[:])+".berth"), data, 0o644)
 }
 
 // Publish signs what is in the repository: every program that was added, and nothing else.
@@ -145,7 +147,7 @@ func (r *Repository) Refresh() error {
 func (r *Repository) collect(targets *metadata.Metadata[metadata.TargetsType]) error {
 	base := filepath.Join(r.Dir, "targets")
 	return filepath.WalkDir(base, func(path string, e fs.DirEntry, err error) error {
-		if err != nil || e.IsDir() {
+		if err != nil || e.IsDir() || strings.HasPrefix(e.Name(), durable.Leftover) {
 			return err
 		}
 		relative, err := filepath.Rel(base, path)
@@ -203,23 +205,8 @@ func write[T metadata.Roles](r *Repository, m *metadata.Metadata[T], keys []ed25
 	if err != nil {
 		return fmt.Errorf("cannot write %s: %w", name, err)
 	}
-	return place(filepath.Join(r.metadata(), name), data)
-}
-
-// place writes beside, syncs and renames: whoever mirrors the directory sees the old or the new.
-func place(path string, data []byte) error {
-	f, err := os.OpenFile(path+".new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o644)
-	if err == nil {
-		_, err = f.Write(data)
-		err = errors.Join(err, f.Sync(), f.Close())
-	}
-	if err == nil {
-		err = os.Rename(path+".new", path)
-	}
-	if err != nil {
-		return fmt.Errorf("cannot write %s: %w", path, err)
-	}
-	return nil
+	// Whoever mirrors the directory sees the old or the new.
+	return durable.ReplaceWhole(filepath.Join(r.metadata(), name), data, 0o644)
 }
 
 // NewKey makes a key.

@@ -22,6 +22,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/berthd/berth/runtime/durable"
 )
 
 // Name is the name of the link, and so the front's argv[0].
@@ -134,17 +136,8 @@ func read(state, id string) ([]string, error) {
 // replace writes a file that is there whole or not at all. It needs no sync: it
 // does not outlive the power either way.
 func replace(path string, content []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-")
-	if err != nil {
+	if err := durable.ReplaceUnsynced(path, content, 0o600); err != nil {
 		return fmt.Errorf("cannot write secret variables: %w", err)
-	}
-	_, err = f.Write(content)
-	err = errors.Join(err, f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(fmt.Errorf("cannot write secret variables: %w", err), os.Remove(f.Name()))
 	}
 	return nil
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"go.uber.org/zap"
 
-	"github.com/berthd/berth/runtime/logs"
+	"github.com/berthd/berth/runtime/durable"
 )
 
 // keysName is the file of a container's keys, in its directory in memory.
@@ -67,5 +67,5 @@ func (k *kept) save(keys aws.Credentials) error {
 	if err != nil {
 		return fmt.Errorf("cannot encode keys: %w", err)
 	}
-	return logs.WriteBeside(k.file, data)
+	return durable.ReplaceWhole(k.file, data, 0o600)
 }
