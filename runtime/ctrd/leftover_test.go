@@ -3,6 +3,8 @@ package ctrd_test
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -47,6 +49,59 @@ func TestContainerdStopsDuringStart(t *testing.T) {
 			} else if took := time.Since(began); took > 2*time.Second {
 				t.Errorf("%s: first Start %v; then it took %s", id, cut, took)
 			}
+		}
+	}
+}
+
+// TestContainerdKilledDuringStartThenRemove: the container is not wanted any more,
+// and its shim, which never had a process, goes with it.
+func TestContainerdKilledDuringStartThenRemove(t *testing.T) {
+	daemon := runtimetest.NewContainerd(t, "containerd")
+	registry := runtimetest.Images(t)
+	s := suite{address: daemon.Address, state: stateDir(t)}
+	slow := filepath.Join(s.state, "slow-runc")
+	script := fmt.Sprintf("#!/bin/sh\ncase \" $* \" in *\" create \"*) touch %s/creating; exec sleep 2;; esac\nexec runc \"$@\"\n", s.state)
+	if err := os.WriteFile(slow, []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	cfg := s.config(t, "cut-removed")
+	cfg.RuntimeBinary = slow
+	rt := open(t, cfg)
+	if err := pullErr(t.Context(), rt, registry.Busybox); err != nil {
+		t.Fatal(err)
+	}
+	spec := container.Spec{ID: "unwanted", Image: registry.Busybox}
+	spec.Process.Command = []string{"sleep", "3600"}
+	if err := rt.Create(t.Context(), spec); err != nil {
+		t.Fatal(err)
+	}
+	first := make(chan error, 1) // One answer.
+	go func() {
+		_, err := rt.Start(t.Context(), spec.ID)
+		first <- err
+	}()
+	eventually(t, "the OCI runtime is at work", func() bool {
+		_, err := os.Stat(filepath.Join(s.state, "creating"))
+		return err == nil
+	})
+	daemon.Kill()
+	if err := <-first; !errors.Is(err, container.ErrUnavailable) {
+		t.Fatalf("Start while containerd is killed: %v, want that it is unavailable", err)
+	}
+	daemon.Start()
+	awaitAnswer(t, rt)
+	remove(t, rt, spec.ID)
+	eventually(t, "no shim is left", func() bool { return daemon.Shims() == 0 })
+}
+
+// eventually waits until something is so.
+func eventually(t *testing.T, what string, so func() bool) {
+	t.Helper()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(30 * time.Second); !so(); <-tick.C {
+		if time.Now().After(deadline) {
+			t.Fatalf("not in time: %s", what)
 		}
 	}
 }

@@ -100,6 +100,11 @@ func (r *Runtime) remove(ctx context.Context, id string) error {
 func (r *Runtime) kill(ctx context.Context, s stored) error {
 	p, err := r.task(ctx, s.ID)
 	if errdefs.IsNotFound(err) {
+		// One without a process is not found either, but has a shim.
+		_, err := r.tasks().Delete(ctx, &tasks.DeleteTaskRequest{ContainerID: s.ID})
+		if err = native(err); err != nil && !errdefs.IsNotFound(err) {
+			return err
+		}
 		return r.clearLeftover(ctx, s.ID)
 	}
 	if err != nil {
