@@ -25,6 +25,7 @@ func (a *app) verbs() []*cobra.Command {
 		a.agent(),
 		a.local(),
 		a.logd(),
+		a.seal(),
 		a.purge(),
 		a.init(),
 	}

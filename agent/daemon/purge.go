@@ -11,7 +11,9 @@ import (
 	"github.com/moby/sys/mountinfo"
 
 	"github.com/berthd/berth/agent/engine"
+	"github.com/berthd/berth/agent/store"
 	"github.com/berthd/berth/agent/task"
+	"github.com/berthd/berth/runtime/container"
 	"github.com/berthd/berth/runtime/ctrd"
 	"github.com/berthd/berth/runtime/volume"
 )
@@ -32,7 +34,7 @@ type Removed struct {
 // with the settings. What is not there is no error; what cannot be removed
 // leaves the directories standing, so that Purge can be called again.
 func Purge(ctx context.Context, o Options) error {
-	_, err := purgeHost(ctx, &o, false)
+	_, err := purgeHost(ctx, &o, purging{})
 	if err != nil {
 		return err
 	}
@@ -45,7 +47,7 @@ func Purge(ctx context.Context, o Options) error {
 // containerd any more, nothing is removed from it.
 func PurgeAll(ctx context.Context, o Options) (Removed, error) {
 	p := o.Config.Paths
-	removed, err := purgeHost(ctx, &o, true)
+	removed, err := purgeHost(ctx, &o, purging{images: true, gone: true})
 	if err != nil {
 		return removed, err
 	}
@@ -88,9 +90,17 @@ func removeDirectories(dirs ...string) (removed []string, err error) {
 	return removed, nil
 }
 
-// purgeHost removes what is no directory. Without a containerd it fails, unless
-// all is to go: then its containers have gone with it.
-func purgeHost(ctx context.Context, o *Options, all bool) (removed Removed, err error) {
+// purging says how much is removed, and on what conditions.
+type purging struct {
+	images bool // remove all images as well
+	gone   bool // a containerd that is not there has taken its containers along; otherwise it is an error
+	// allowed looks at the host before anything is removed; nil allows it. The store is open and thus locked, and statuses are nil when
+	// there is no containerd.
+	allowed func(s *store.Store, statuses []container.Status) error
+}
+
+// purgeHost removes what is no directory.
+func purgeHost(ctx context.Context, o *Options, p purging) (removed Removed, err error) {
 	h, err := openHost(o, o.Log)
 	if err != nil {
 		return removed, err
@@ -104,23 +114,26 @@ func purgeHost(ctx context.Context, o *Options, all bool) (removed Removed, err 
 	for id := range records {
 		tasks[id] = true
 	}
-	var errs []error
-	if _, err := os.Stat(o.Config.Containerd.Address); all && errors.Is(err, fs.ErrNotExist) {
+	var statuses []container.Status
+	if _, err := os.Stat(o.Config.Containerd.Address); p.gone && errors.Is(err, fs.ErrNotExist) {
 		removed.Unknown = "no containerd at " + o.Config.Containerd.Address + ": what it knew of containers and images is left to it"
-	} else {
-		statuses, err := h.runtime.List(ctx)
-		if err != nil {
-			return removed, fmt.Errorf("cannot list containers: %w", err)
+	} else if statuses, err = h.runtime.List(ctx); err != nil {
+		return removed, fmt.Errorf("cannot list containers: %w", err)
+	}
+	if p.allowed != nil {
+		if err := p.allowed(h.store, statuses); err != nil {
+			return removed, err
 		}
-		for _, s := range statuses {
-			tasks[s.Labels[engine.LabelTask]] = true
-			errs = append(errs, h.runtime.Remove(ctx, s.ID))
-		}
-		removed.Containers = len(statuses)
-		if all {
-			removed.Images, err = removeImages(ctx, h.runtime)
-			errs = append(errs, err)
-		}
+	}
+	var errs []error
+	for _, s := range statuses {
+		tasks[s.Labels[engine.LabelTask]] = true
+		errs = append(errs, h.runtime.Remove(ctx, s.ID))
+	}
+	removed.Containers = len(statuses)
+	if p.images && removed.Unknown == "" {
+		removed.Images, err = removeImages(ctx, h.runtime)
+		errs = append(errs, err)
 	}
 	errs = append(errs, h.faults.Sweep(ctx, func(string) bool { return false }), h.network.Teardown(ctx))
 	errs = append(errs, h.volumes.Sweep(ctx, func(string) bool { return false }), h.unstage(ctx, records))
