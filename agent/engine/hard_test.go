@@ -90,6 +90,38 @@ func TestRuntimeAwayWhileStarting(t *testing.T) {
 	})
 }
 
+// TestRuntimeAwayWhileRestoring restarts containerd while the agent begins: it
+// waits, takes its task over, and removes what belongs to none.
+func TestRuntimeAwayWhileRestoring(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(forever)
+		e, stop := w.start(t, nil)
+		synctest.Wait()
+		d := web("a1", 0)
+		begin(t, e, d)
+		stop()
+		if err := w.runtime.Create(t.Context(), container.Spec{ID: "stranger", Image: d.Containers[0].Image}); err != nil {
+			t.Fatal(err)
+		}
+		w.runtime.Break()
+		e, stop = w.start(t, nil)
+		defer stop()
+		time.Sleep(20 * time.Second)
+		w.runtime.Mend()
+		time.Sleep(5 * time.Second)
+		if left, err := w.runtime.List(t.Context(), "stranger"); err != nil || len(left) > 0 {
+			t.Errorf("the container of nobody: %v, %v, want it gone", left, err)
+		}
+		if err := e.Stop(t.Context(), d.ARN); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		if got := w.reports(d.ARN); len(got) == 0 || !strings.HasPrefix(got[len(got)-1], "STOPPED") {
+			t.Errorf("reports: %v", got)
+		}
+	})
+}
+
 // TestRuntimeAwayForLong gives up a task whose container cannot be started
 // because containerd does not come back, and says so.
 func TestRuntimeAwayForLong(t *testing.T) {

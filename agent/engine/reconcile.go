@@ -39,9 +39,16 @@ func (e *Engine) Restore(ctx context.Context) error {
 		// of the other tasks.
 		e.log.Error("the network of some tasks could not be restored; they may not be reachable", zap.Error(err))
 	}
-	statuses, err := e.list(ctx)
+	var statuses []container.Status
+	err = persevere(ctx, func() (err error) {
+		statuses, err = e.list(ctx)
+		return err
+	})
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	if err != nil {
-		return fmt.Errorf("cannot list containers: %w", err)
+		return err
 	}
 	e.adopt(ctx, statuses)
 	return nil
@@ -105,7 +112,7 @@ func (e *Engine) adopt(ctx context.Context, statuses []container.Status) {
 			lost[id] = true
 		}
 		e.log.Warn("removing a container that belongs to no task", zap.String("container", s.ID), zap.String("task", s.Labels[LabelTask]))
-		if err := e.runtime.Remove(ctx, s.ID); err != nil {
+		if err := persevere(ctx, func() error { return e.runtime.Remove(ctx, s.ID) }); err != nil {
 			e.log.Warn("cannot remove a container that belongs to no task", zap.String("container", s.ID), zap.Error(err))
 		}
 		if err := e.config.Logs.Remove(ctx, s.ID); err != nil {
