@@ -231,6 +231,11 @@ func TestPackageIsComplete(t *testing.T) {
 			t.Errorf("%s is not in the package", path)
 		}
 	}
+	for _, path := range []string{"/usr/lib/sysusers.d/berth.conf", "/usr/lib/tmpfiles.d/berth.conf", "/usr/lib/sysctl.d/10-berth.conf"} {
+		if !slices.Contains(files, path) {
+			t.Errorf("%s is not in the package", path)
+		}
+	}
 	if link, err := os.Readlink(filepath.Join(dir, binary)); link != "../lib/berth/current/berth" {
 		t.Errorf("%s leads to %s (%v)", binary, link, err)
 	}

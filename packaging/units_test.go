@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -242,6 +244,24 @@ func TestGroupAndDirectories(t *testing.T) {
 	for _, dir := range []string{config.DefaultRunDir, config.DefaultDataDir, filepath.Dir(config.DefaultFile), filepath.Dir(config.DefaultAuditLog)} {
 		if !slices.Contains(dirs, dir) {
 			t.Errorf("tmpfiles does not make %s", dir)
+		}
+	}
+}
+
+// The kernel gives nobody's connection a port on which the agent listens.
+func TestPortsAreReserved(t *testing.T) {
+	text, err := os.ReadFile("systemd/berth.sysctl.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := regexp.MustCompile(`(?m)^net\.ipv4\.ip_local_reserved_ports = (\d+)-(\d+)$`).FindStringSubmatch(string(text))
+	if m == nil {
+		t.Fatalf("no range of ports is reserved:\n%s", text)
+	}
+	for _, address := range []string{config.DefaultIntrospectionAddress, config.DefaultTaskMetadataAddress} {
+		// All have five digits.
+		if _, port, err := net.SplitHostPort(address); err != nil || port < m[1] || port > m[2] {
+			t.Errorf("the port of %s is not in %s-%s (%v)", address, m[1], m[2], err)
 		}
 	}
 }
