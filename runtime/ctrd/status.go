@@ -136,6 +136,9 @@ func (r *Runtime) status(s stored, p *tasktypes.Process) container.Status {
 	case p == nil:
 	case p.GetStatus() == tasktypes.Status_CREATED:
 		st.StartedAt = time.Time{} // marked already, and not yet running
+	case p.GetStatus() == tasktypes.Status_STOPPED && s.started.IsZero():
+		// Its process waited for Start, and died with the containerd that was killed:
+		// the container never ran, and the next Start buries it.
 	case p.GetStatus() == tasktypes.Status_STOPPED:
 		exit := r.exit(s, p)
 		st.Phase, st.Exit = container.Stopped, &exit

@@ -10,10 +10,12 @@ import (
 	"testing/synctest"
 	"time"
 
+	tasktypes "github.com/containerd/containerd/api/types/task"
 	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"go.uber.org/zap"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -32,6 +34,16 @@ func TestClean(t *testing.T) {
 		if got := clean(in); got != want {
 			t.Errorf("clean(%q)\n  = %q\nwant %q", in, got, want)
 		}
+	}
+}
+
+// TestStatusOfCutStart: a task that ended without the mark of a start is none of
+// the container's: it never ran, and has no exit.
+func TestStatusOfCutStart(t *testing.T) {
+	r := &Runtime{log: zap.NewNop()}
+	p := &tasktypes.Process{ID: "c", ExitStatus: 1, Status: tasktypes.Status_STOPPED}
+	if st := r.status(stored{}, p); st.Phase != container.Created || st.Exit != nil {
+		t.Errorf("status %+v, want Created without an exit", st)
 	}
 }
 
