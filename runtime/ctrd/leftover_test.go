@@ -94,6 +94,60 @@ func TestContainerdKilledDuringStartThenRemove(t *testing.T) {
 	eventually(t, "no shim is left", func() bool { return daemon.Shims() == 0 })
 }
 
+// TestKilledAfterMark: a start is cut short once the container is marked, and the
+// next one while the process is made again. It has never run, and says so.
+func TestKilledAfterMark(t *testing.T) {
+	daemon := runtimetest.NewContainerd(t, "containerd")
+	registry := runtimetest.Images(t)
+	s := suite{address: daemon.Address, state: stateDir(t)}
+	slow := filepath.Join(s.state, "slow-runc")
+	script := fmt.Sprintf("#!/bin/sh\ncd %s\nfor op in create start; do case \" $* \" in *\" $op \"*) [ ! -e slow-$op ] || { touch at-$op; exec sleep 2; };; esac; done\nexec runc \"$@\"\n", s.state)
+	if err := os.WriteFile(slow, []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	cfg := s.config(t, "marked")
+	cfg.RuntimeBinary = slow
+	rt := open(t, cfg)
+	if err := pullErr(t.Context(), rt, registry.Busybox); err != nil {
+		t.Fatal(err)
+	}
+	spec := container.Spec{ID: "marked", Image: registry.Busybox}
+	spec.Process.Command = []string{"sleep", "3600"}
+	if err := rt.Create(t.Context(), spec); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { remove(t, rt, spec.ID) })
+	for _, op := range []string{"start", "create"} {
+		if err := os.WriteFile(filepath.Join(s.state, "slow-"+op), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		cut := make(chan error, 1) // One answer.
+		go func() {
+			_, err := rt.Start(t.Context(), spec.ID)
+			cut <- err
+		}()
+		eventually(t, "the OCI runtime is at "+op, func() bool {
+			_, err := os.Stat(filepath.Join(s.state, "at-"+op))
+			return err == nil
+		})
+		daemon.Kill()
+		if err := <-cut; !errors.Is(err, container.ErrUnavailable) {
+			t.Fatalf("Start while containerd is killed: %v, want that it is unavailable", err)
+		}
+		if err := os.Remove(filepath.Join(s.state, "slow-"+op)); err != nil {
+			t.Fatal(err)
+		}
+		daemon.Start()
+		awaitAnswer(t, rt)
+		if all, err := rt.List(t.Context(), spec.ID); err != nil || len(all) != 1 || all[0].Phase != container.Created {
+			t.Errorf("cut short at %s: %+v, %v; want it Created", op, all, err)
+		}
+	}
+	if st, err := rt.Start(t.Context(), spec.ID); err != nil || st.Phase != container.Running {
+		t.Errorf("last Start: %+v, %v", st, err)
+	}
+}
+
 // eventually waits until something is so.
 func eventually(t *testing.T, what string, so func() bool) {
 	t.Helper()

@@ -97,6 +97,13 @@ func (r *Runtime) clear(ctx context.Context, s stored) (container.Status, bool, 
 	}
 	switch p.GetStatus() {
 	case tasktypes.Status_STOPPED, tasktypes.Status_CREATED:
+		if p.GetStatus() == tasktypes.Status_CREATED {
+			// It has not run: with the mark and no task it would look lost to whoever
+			// comes after a kill.
+			if err := r.markBack(ctx, s.ID, "", ""); err != nil {
+				return container.Status{}, false, err
+			}
+		}
 		err := r.deleteTask(ctx, s)
 		if err == nil {
 			return container.Status{}, false, nil
@@ -104,7 +111,7 @@ func (r *Runtime) clear(ctx context.Context, s stored) (container.Status, bool, 
 		// The shim may have been told to start it by a containerd that was killed
 		// before it could say so.
 		if p, look := r.task(ctx, s.ID); look == nil && p.GetStatus() == tasktypes.Status_RUNNING {
-			return r.status(s, p), true, nil
+			return r.status(s, p), true, r.markStarted(ctx, s.ID, s.started)
 		}
 		return container.Status{}, false, err
 	default:
@@ -234,12 +241,17 @@ func (r *Runtime) undo(ctx context.Context, s stored) {
 	if err = native(err); err != nil && !errdefs.IsNotFound(err) {
 		r.log.Warn("cannot delete the task of a container that did not start", zap.String("container", s.ID), zap.Error(err))
 	}
-	back := containers.Container{ID: s.ID, Labels: map[string]string{
-		labelStarted: s.Labels[labelStarted], labelExit: s.Labels[labelExit],
-	}}
-	if _, err := r.client.ContainerService().Update(ctx, back, "labels."+labelStarted, "labels."+labelExit); err != nil {
+	if err := r.markBack(ctx, s.ID, s.Labels[labelStarted], s.Labels[labelExit]); err != nil {
 		r.log.Warn("cannot take back the mark of a start", zap.String("container", s.ID), zap.Error(err))
 	}
+}
+
+// markBack sets the marks of start and exit to what they were.
+func (r *Runtime) markBack(ctx context.Context, id, started, exit string) error {
+	_, err := r.client.ContainerService().Update(ctx, containers.Container{
+		ID: id, Labels: map[string]string{labelStarted: started, labelExit: exit},
+	}, "labels."+labelStarted, "labels."+labelExit)
+	return err
 }
 
 // load reads a container's record.
