@@ -84,7 +84,7 @@ demo: deps build ## join a cluster and run a task definition, from start to last
 # One package at a time: several start containerds of their own, and two at once would time each other out.
 test: deps $(CTRD2)/.done $(NFPM) $(MACHINE)/.done ## run all tests; as root none is skipped
 	BERTH_TEST_CONTAINERD2=$(CTRD2)/containerd BERTH_TEST_NFPM=$(NFPM) BERTH_TEST_MACHINE=$(MACHINE) \
-		go test -race -shuffle=on -p 1 -timeout 25m $(TESTFLAGS) ./...
+		go test -race -shuffle=on -p 1 -parallel 3 -timeout 30m $(TESTFLAGS) ./...
 
 .PHONY: check
 check: $(LINT) ## formatting, linters, the layout, links between pages, tidiness of go.mod

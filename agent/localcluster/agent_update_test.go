@@ -48,6 +48,14 @@ func (a *standIn) acknowledges(id string) {
 	a.send(&acs.AckRequest{Cluster: "default", ContainerInstance: a.arn, MessageID: id})
 }
 
+// restart ends the connection, waits until the cluster has read all of it, and opens the next.
+func (a *standIn) restart(t *testing.T) {
+	t.Helper()
+	_ = a.conn.CloseNow()
+	eventually(t, "disconnected", func() bool { return !a.instance().AgentConnected })
+	a.connect()
+}
+
 func offering(t *testing.T) localcluster.Config {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "agent.tar")
@@ -82,14 +90,14 @@ func TestUpdateContainerAgent(t *testing.T) {
 	a.status(t, ecs.UpdateUpdating)
 	a.acknowledges(perform.MessageID)
 	a.hash = "aaaaaaaa"
-	a.connect()
+	a.restart(t)
 	a.status(t, ecs.UpdateUpdated)
 
 	// The next one ends where it began.
 	a.updateAgent()
 	a.acknowledges(expect[*acs.StageUpdateMessage](a).MessageID)
 	a.acknowledges(expect[*acs.PerformUpdateMessage](a).MessageID)
-	a.connect()
+	a.restart(t)
 	a.status(t, ecs.UpdateFailed)
 }
 
