@@ -126,7 +126,7 @@ const maxHostname = 64
 func taskHostname(d *task.Definition) string {
 	switch name := d.ENI.PrivateDNSName; {
 	case name == "":
-		return EndpointID(d, taskEndpoint)[:12]
+		return EndpointID(d, taskEndpoint)[:hostnameDigits]
 	case len(name) > maxHostname:
 		name, _, _ = strings.Cut(name, ".")
 		return name[:min(len(name), maxHostname)]

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"strings"
 
 	"github.com/berthd/berth/agent/task"
 	"github.com/berthd/berth/ipam"
@@ -46,8 +47,20 @@ func Definition(recorded []byte) (*task.Definition, error) {
 
 // RuntimeID is the id of a container in the runtime. It follows from the task
 // and the name, so that a container that was created just before the agent was
-// killed is found again. It is 64 hexadecimal digits, as ECS users know them.
+// killed is found again. It is 64 hexadecimal digits, as ECS users know them. The
+// first hostnameDigits of them are the host name of a container without another,
+// and are never digits alone: a name of digits is taken for an address, and does
+// not resolve.
 func RuntimeID(taskARN, name string) string {
 	sum := sha256.Sum256([]byte(taskARN + "\x00" + name))
-	return hex.EncodeToString(sum[:])
+	for {
+		id := hex.EncodeToString(sum[:])
+		if strings.ContainsAny(id[:hostnameDigits], "abcdef") {
+			return id
+		}
+		sum = sha256.Sum256(sum[:])
+	}
 }
+
+// hostnameDigits is how much of its id a container is called by.
+const hostnameDigits = 12
