@@ -166,9 +166,15 @@ func (s *Session) idleLimit() time.Duration { return backoff.Jittered(s.cfg.Acti
 // the activity timer again.
 func (s *Session) Active() { s.activity.Reset(s.idleLimit()) }
 
-// Send writes one text frame. It fails when the peer takes none for 3 minutes.
+// Send writes one text frame. It fails when the peer takes none for 3 minutes,
+// and when ctx has ended. A frame that is half written when it ends is written
+// to its end: to break off would cut the connection, and Run is about to say
+// goodbye, which closes it if need be.
 func (s *Session) Send(ctx context.Context, frame []byte) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, deadline, errors.New("the peer takes no data"))
+	if err := context.Cause(ctx); err != nil {
+		return fmt.Errorf("cannot send: %w", err)
+	}
+	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), deadline, errors.New("the peer takes no data"))
 	defer cancel()
 	if err := s.conn.Write(ctx, websocket.MessageText, frame); err != nil {
 		return fmt.Errorf("cannot send: %w", err)
