@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -46,7 +47,7 @@ func look(proc string) (kinds, error) {
 	found := kinds{}
 	for _, dir := range dirs {
 		kind, u, err := process(dir)
-		if errors.Is(err, fs.ErrNotExist) {
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
 			continue // It has ended.
 		}
 		if err != nil {
