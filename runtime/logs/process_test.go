@@ -1,35 +1,15 @@
 package logs
 
 import (
-	"context"
 	"errors"
 	"path/filepath"
-	"sync"
 	"testing"
 	"time"
 )
 
 // An update, again and again: the agent is replaced, and the new one replaces the log process. The writers never rest and never notice.
 func TestReplacedUnderLoad(t *testing.T) {
-	h := newHost(t, "0")
-	c := Container{ID: "c1", Options: map[string]string{"max-size": "1m", "max-file": "500", "compress": "true"}}
-	stdout, stderr := h.open(c)
-	ctx, cancel := context.WithTimeoutCause(t.Context(), 2*time.Second, errStopped)
-	defer cancel()
-	var writers sync.WaitGroup
-	counts := make([]int, 2)
-	for i, s := range []*shim{stdout, stderr} {
-		writers.Go(func() {
-			n, worst, err := flow(ctx, s.w, []string{"out", "err"}[i], []int{20000, 7000}[i])
-			if err != nil {
-				t.Error(err)
-			}
-			counts[i] = n
-			t.Logf("%d lines, longest write %v", n, worst)
-		})
-	}
-	replaced := 0
-	for ; ctx.Err() == nil; replaced++ {
+	replaced := underLoad(t, 2*time.Second, func(h *host, c Container) {
 		if err := h.client.Detach(); err != nil { // The old agent is gone, and holds nothing.
 			t.Fatal(err)
 		}
@@ -51,16 +31,11 @@ func TestReplacedUnderLoad(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-	}
-	writers.Wait()
+	})
 	t.Logf("replaced %d times", replaced)
 	if replaced < 2 {
 		t.Errorf("replaced %d times only", replaced)
 	}
-	h.exit("c1", stdout, stderr)
-	lines := h.read(ReadRequest{ID: "c1"})
-	sequence(t, lines, "out", counts[0])
-	sequence(t, lines, "err", counts[1])
 }
 
 // A container that another agent opened ends while there is no log process: its last words are in the pipe, and are kept.
