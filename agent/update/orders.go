@@ -2,11 +2,7 @@ package update
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 )
 
 // Staged is the update that ECS had this host fetch, and has yet to order.
@@ -19,15 +15,8 @@ type Staged struct {
 
 // Staged is the one kept last; its zero value when there is none.
 func (s *State) Staged() (Staged, error) {
-	data, err := os.ReadFile(filepath.Join(s.dir, "staged.json"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return Staged{}, nil
-	}
 	var kept Staged
-	if err == nil {
-		err = json.Unmarshal(data, &kept)
-	}
-	if err != nil {
+	if err := s.read("staged.json", &kept); err != nil {
 		return Staged{}, fmt.Errorf("cannot read what was staged: %w", err)
 	}
 	return kept, nil

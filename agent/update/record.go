@@ -61,18 +61,24 @@ func OpenState(dir string) (*State, error) {
 
 // Record is the last update's; its zero value when there was none.
 func (s *State) Record() (Record, error) {
-	data, err := os.ReadFile(filepath.Join(s.dir, "record.json"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return Record{}, nil
-	}
-	if err != nil {
-		return Record{}, fmt.Errorf("cannot read the record of the update: %w", err)
-	}
 	var r Record
-	if err := json.Unmarshal(data, &r); err != nil {
+	if err := s.read("record.json", &r); err != nil {
 		return Record{}, fmt.Errorf("cannot read the record of the update: %w", err)
 	}
 	return r, nil
+}
+
+// read fills v from a file of the directory, and leaves it as it is where there
+// is none.
+func (s *State) read(name string, v any) error {
+	data, err := os.ReadFile(filepath.Join(s.dir, name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(data, v)
 }
 
 // save makes r the last update.
