@@ -161,9 +161,10 @@ func testOutOfMemory(t *testing.T, b *bench) {
 		return st.Exit != nil && st.Exit.OOMKilled
 	}, func() string { return "OOMKilled to stay" })
 
-	// A child is killed and init lives on to exit by itself.
-	child := b.spec(`sh -c 'x=$(head -c 200000000 /dev/zero | tr "\0" x)'; exit 9`)
-	child.Limits.Memory, child.Limits.MemorySwap = 16<<20, 16<<20
+	// A child is killed and init lives on to exit by itself. The child offers
+	// itself: left to choose, the kernel has been seen to take both.
+	child := b.spec(`sh -c 'echo 1000 >/proc/self/oom_score_adj; x=$(head -c 200000000 /dev/zero | tr "\0" x)'; exit 9`)
+	child.Limits.Memory, child.Limits.MemorySwap = 64<<20, 64<<20
 	if st := b.stopped(t, b.start(t, child)); !st.Exit.OOMKilled || st.Exit.Code != 9 {
 		t.Errorf("child out of memory: %+v", st.Exit)
 	}
