@@ -25,6 +25,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 BUILDVCS := $(shell git rev-parse --is-inside-work-tree >/dev/null 2>&1 && echo true || echo false)
 FUZZTIME ?= 10s
 TESTFLAGS ?=
+PACKAGES ?= ./...
 
 # In CI a look-up that the proxy cannot answer fails at once, and goes nowhere else.
 comma := ,
@@ -84,7 +85,7 @@ demo: deps build ## join a cluster and run a task definition, from start to last
 # One package at a time: several start containerds of their own, and two at once would time each other out.
 test: deps $(CTRD2)/.done $(NFPM) $(MACHINE)/.done ## run all tests; as root none is skipped
 	BERTH_TEST_CONTAINERD2=$(CTRD2)/containerd BERTH_TEST_NFPM=$(NFPM) BERTH_TEST_MACHINE=$(MACHINE) \
-		go test -race -shuffle=on -p 1 -parallel 3 -timeout 30m $(TESTFLAGS) ./...
+		go test -race -shuffle=on -p 1 -parallel 3 -timeout 30m $(TESTFLAGS) $(PACKAGES)
 
 .PHONY: check
 check: $(LINT) ## formatting, linters, the layout, links between pages, tidiness of go.mod
