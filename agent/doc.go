@@ -69,6 +69,7 @@
 //	runtime/ctrd/ocifront        W  the front of the OCI runtime: adds secret variables, which it keeps in memory
 //	runtime/durable              W  small files replaced in one step; synced as far as the caller says
 //	runtime/fakert               A  a Runtime scripted per container
+//	runtime/fault                W  Fault: what of a network is to go wrong
 //	runtime/logs                 A  the log process, its drivers, and reading logs back
 //	runtime/logs/forwardtest     T  the far end of Fluentd's forward protocol
 //	runtime/logs/awslogs         A  the log driver for CloudWatch Logs

@@ -2,8 +2,6 @@ package daemon
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"net/netip"
 	"sync"
 
@@ -13,6 +11,7 @@ import (
 	"github.com/berthd/berth/agent/resources"
 	"github.com/berthd/berth/agent/task"
 	"github.com/berthd/berth/agent/taskmeta"
+	"github.com/berthd/berth/runtime/fault"
 	"github.com/berthd/berth/runtime/network/faults"
 )
 
@@ -63,23 +62,22 @@ func (a *agent) sweepFaults(ctx context.Context) {
 	}
 }
 
-// taskFaults is runtime/network/faults in the words of containers.
+// taskFaults makes faults where a task is.
 type taskFaults struct{ agent *agent }
 
 // Start makes a fault.
-func (t taskFaults) Start(ctx context.Context, d *task.Definition, f taskmeta.Fault) error {
-	return told(t.agent.host.faults.Start(ctx, t.place(d), faults.Fault(f)))
+func (t taskFaults) Start(ctx context.Context, d *task.Definition, f fault.Fault) error {
+	return t.agent.host.faults.Start(ctx, t.place(d), f)
 }
 
 // Stop ends one.
-func (t taskFaults) Stop(ctx context.Context, d *task.Definition, f taskmeta.Fault) error {
-	return told(t.agent.host.faults.Stop(ctx, t.place(d), faults.Fault(f)))
+func (t taskFaults) Stop(ctx context.Context, d *task.Definition, f fault.Fault) error {
+	return t.agent.host.faults.Stop(ctx, t.place(d), f)
 }
 
 // Running looks for one.
-func (t taskFaults) Running(ctx context.Context, d *task.Definition, f taskmeta.Fault) (bool, error) {
-	running, err := t.agent.host.faults.Running(ctx, t.place(d), faults.Fault(f))
-	return running, told(err)
+func (t taskFaults) Running(ctx context.Context, d *task.Definition, f fault.Fault) (bool, error) {
+	return t.agent.host.faults.Running(ctx, t.place(d), f)
 }
 
 // place is where a task's faults are: on its own interface, or in the host's
@@ -90,18 +88,4 @@ func (t taskFaults) place(d *task.Definition) faults.Place {
 		p.NetNS, p.Links = t.agent.taskNetNS(d), []string{"eth0"}
 	}
 	return p
-}
-
-// told gives an error the kind that its answer depends on.
-func told(err error) error {
-	if running, ok := errors.AsType[*faults.RunningError](err); ok {
-		return &taskmeta.FaultRunningError{Kind: running.Kind}
-	}
-	switch {
-	case errors.Is(err, faults.ErrNoLink):
-		return fmt.Errorf("%w: %w", taskmeta.ErrNoFaultLink, err)
-	case errors.Is(err, faults.ErrNoNamespace):
-		return fmt.Errorf("%w: %w", taskmeta.ErrNoFaultNetwork, err)
-	}
-	return err
 }

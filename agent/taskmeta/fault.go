@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -12,54 +11,19 @@ import (
 	"strconv"
 
 	"github.com/berthd/berth/agent/task"
+	"github.com/berthd/berth/runtime/fault"
 )
-
-// The kinds of network faults, as they stand in paths.
-const (
-	FaultBlackholePort = "network-blackhole-port"
-	FaultLatency       = "network-latency"
-	FaultPacketLoss    = "network-packet-loss"
-)
-
-// Fault is a network fault that a container asks for, and is valid.
-type Fault struct {
-	// Kind is FaultBlackholePort, FaultLatency or FaultPacketLoss.
-	Kind string
-	// Port, Protocol (tcp or udp) and Direction (ingress or egress) are a black hole's.
-	Port      uint16
-	Protocol  string
-	Direction string
-	// DelayMilliseconds and JitterMilliseconds are a latency's, and not both zero.
-	DelayMilliseconds, JitterMilliseconds uint64
-	// LossPercent of packets are lost, of FlowsPercent of flows; both from 1 to 100.
-	LossPercent, FlowsPercent int
-	// Sources are the other ends that suffer latency and loss; SourcesToFilter are
-	// spared of any fault.
-	Sources, SourcesToFilter []netip.Prefix
-}
 
 // Faults makes network faults, for tasks in network mode host or awsvpc. All
-// methods may be called at once. Their errors may be ErrNoFaultLink,
-// ErrNoFaultNetwork, or a *FaultRunningError of Start.
+// methods may be called at once. Their errors may be fault.ErrNoLink,
+// fault.ErrNoNamespace, or a *fault.RunningError of Start.
 type Faults interface {
 	// Start makes a fault; a black hole may be there already.
-	Start(ctx context.Context, d *task.Definition, f Fault) error
+	Start(ctx context.Context, d *task.Definition, f fault.Fault) error
 	// Stop ends a fault, which need not be there.
-	Stop(ctx context.Context, d *task.Definition, f Fault) error
-	Running(ctx context.Context, d *task.Definition, f Fault) (bool, error)
+	Stop(ctx context.Context, d *task.Definition, f fault.Fault) error
+	Running(ctx context.Context, d *task.Definition, f fault.Fault) (bool, error)
 }
-
-var (
-	// ErrNoFaultLink says that the host has no link to make faults on.
-	ErrNoFaultLink = errors.New("the host has no default network interface")
-	// ErrNoFaultNetwork says that the task has no network to make faults in.
-	ErrNoFaultNetwork = errors.New("the task has no network")
-)
-
-// FaultRunningError says that there is latency or loss already.
-type FaultRunningError struct{ Kind string }
-
-func (e *FaultRunningError) Error() string { return e.Kind + " is running" }
 
 // badRequest is an error in the words that the caller is told.
 type badRequest string
@@ -77,9 +41,9 @@ type faultBody struct {
 
 // readFault reads a request's body (spec/host.md §1.17). To stop latency or loss,
 // or to ask about it, none is needed; it is not looked at.
-func readFault(kind, action string, body io.Reader) (Fault, error) {
-	f := Fault{Kind: kind}
-	if kind != FaultBlackholePort && action != "start" {
+func readFault(kind, action string, body io.Reader) (fault.Fault, error) {
+	f := fault.Fault{Kind: kind}
+	if kind != fault.BlackholePort && action != "start" {
 		return f, nil
 	}
 	text, err := io.ReadAll(io.LimitReader(body, maxBody))
@@ -95,23 +59,23 @@ func readFault(kind, action string, body io.Reader) (Fault, error) {
 	}
 	p := &parameters{}
 	switch kind {
-	case FaultBlackholePort:
+	case fault.BlackholePort:
 		f.Port = uint16(p.number("Port", b.Port, 0, 1<<16-1))
 		f.Protocol = p.word("Protocol", b.Protocol, "tcp", "udp")
-		f.Direction = p.word("TrafficType", b.TrafficType, "ingress", "egress")
-	case FaultLatency:
+		f.Direction = p.word("TrafficType", b.TrafficType, fault.Ingress, fault.Egress)
+	case fault.Latency:
 		f.DelayMilliseconds = p.number("DelayMilliseconds", b.DelayMilliseconds, 0, 1<<64-1)
 		f.JitterMilliseconds = p.number("JitterMilliseconds", b.JitterMilliseconds, 0, 1<<64-1)
 		f.Sources = p.addresses("Sources", b.Sources, true)
 		if f.DelayMilliseconds == 0 && f.JitterMilliseconds == 0 {
 			p.fail("required either DelayMilliseconds or JitterMilliseconds to be non-zero")
 		}
-	case FaultPacketLoss:
+	case fault.PacketLoss:
 		f.LossPercent = int(p.number("LossPercent", b.LossPercent, 1, 100))
 		f.Sources = p.addresses("Sources", b.Sources, true)
 	}
 	f.SourcesToFilter = p.addresses("SourcesToFilter", b.SourcesToFilter, false)
-	if kind != FaultBlackholePort {
+	if kind != fault.BlackholePort {
 		f.FlowsPercent = 100
 		if present(b.FlowsPercent) {
 			f.FlowsPercent = int(p.number("flowsPercent", b.FlowsPercent, 1, 100)) // This one is spelt so in errors.

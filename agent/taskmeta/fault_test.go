@@ -14,11 +14,12 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/berthd/berth/agent/task"
+	"github.com/berthd/berth/runtime/fault"
 )
 
 // badNetwork has the faults that it was asked for, or fails, or hangs.
 type badNetwork struct {
-	running map[string]Fault
+	running map[string]fault.Fault
 	err     error
 	hang    bool
 }
@@ -31,9 +32,9 @@ func (n *badNetwork) answer(ctx context.Context) error {
 	return n.err
 }
 
-func (n *badNetwork) Start(ctx context.Context, d *task.Definition, f Fault) error {
-	if _, there := n.running[d.ID+f.Kind]; there && f.Kind != FaultBlackholePort {
-		return &FaultRunningError{f.Kind}
+func (n *badNetwork) Start(ctx context.Context, d *task.Definition, f fault.Fault) error {
+	if _, there := n.running[d.ID+f.Kind]; there && f.Kind != fault.BlackholePort {
+		return &fault.RunningError{Kind: f.Kind}
 	}
 	err := n.answer(ctx)
 	if err == nil {
@@ -42,12 +43,12 @@ func (n *badNetwork) Start(ctx context.Context, d *task.Definition, f Fault) err
 	return err
 }
 
-func (n *badNetwork) Stop(ctx context.Context, d *task.Definition, f Fault) error {
+func (n *badNetwork) Stop(ctx context.Context, d *task.Definition, f fault.Fault) error {
 	delete(n.running, d.ID+f.Kind)
 	return n.answer(ctx)
 }
 
-func (n *badNetwork) Running(ctx context.Context, d *task.Definition, f Fault) (bool, error) {
+func (n *badNetwork) Running(ctx context.Context, d *task.Definition, f fault.Fault) (bool, error) {
 	_, there := n.running[d.ID+f.Kind]
 	return there, n.answer(ctx)
 }
@@ -55,7 +56,7 @@ func (n *badNetwork) Running(ctx context.Context, d *task.Definition, f Fault) (
 // faulty is a world in which the awsvpc task may ask for faults.
 func faulty(t *testing.T, n *badNetwork) *world {
 	t.Helper()
-	n.running = map[string]Fault{}
+	n.running = map[string]fault.Fault{}
 	return newWorld(t, func(c *Config) {
 		vpc := vpcTask()
 		vpc.State.Definition.FaultInjection = true
@@ -73,20 +74,20 @@ const (
 // TestFaultLife: each fault is started, is running, cannot be started again but
 // for a black hole, is stopped, and is not running.
 func TestFaultLife(t *testing.T) {
-	for kind, body := range map[string]string{FaultBlackholePort: hole, FaultLatency: latency, FaultPacketLoss: lossy} {
+	for kind, body := range map[string]string{fault.BlackholePort: hole, fault.Latency: latency, fault.PacketLoss: lossy} {
 		t.Run(kind, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				n := &badNetwork{}
 				w := faulty(t, n)
 				again, conflict := 200, `{"Status":"running"}`
 				switch kind {
-				case FaultLatency:
+				case fault.Latency:
 					again, conflict = 409, `{"Error":"There is already one network latency fault running"}`
-				case FaultPacketLoss:
+				case fault.PacketLoss:
 					again, conflict = 409, `{"Error":"There is already one network packet loss fault running"}`
 				}
 				later := "" // Not needed, and not looked at.
-				if kind == FaultBlackholePort {
+				if kind == fault.BlackholePort {
 					later = body
 				}
 				for _, step := range []struct {
@@ -116,20 +117,20 @@ func TestFaultLife(t *testing.T) {
 // TestFaultRead: what the network is asked for.
 func TestFaultRead(t *testing.T) {
 	prefix := netip.MustParsePrefix
-	for body, want := range map[string]Fault{
+	for body, want := range map[string]fault.Fault{
 		hole: {
-			Kind: FaultBlackholePort, Port: 80, Protocol: "tcp", Direction: "egress",
+			Kind: fault.BlackholePort, Port: 80, Protocol: "tcp", Direction: "egress",
 			SourcesToFilter: []netip.Prefix{prefix("10.0.0.1/32"), prefix("fd00::/8")},
 		},
 		latency: {
-			Kind: FaultLatency, DelayMilliseconds: 100, FlowsPercent: 7, Sources: []netip.Prefix{prefix("10.0.0.0/8"), prefix("::1/128")},
+			Kind: fault.Latency, DelayMilliseconds: 100, FlowsPercent: 7, Sources: []netip.Prefix{prefix("10.0.0.0/8"), prefix("::1/128")},
 		},
 		lossy: {
-			Kind: FaultPacketLoss, LossPercent: 6, FlowsPercent: 100,
+			Kind: fault.PacketLoss, LossPercent: 6, FlowsPercent: 100,
 			Sources: []netip.Prefix{prefix("10.0.0.1/32")}, SourcesToFilter: []netip.Prefix{prefix("10.0.0.0/8")},
 		},
 		`{"LossPercent":100,"Sources":["::ffff:10.0.0.1"],"FlowsPercent":null,"Other":1}`: {
-			Kind: FaultPacketLoss, LossPercent: 100, FlowsPercent: 100, Sources: []netip.Prefix{prefix("10.0.0.1/32")},
+			Kind: fault.PacketLoss, LossPercent: 100, FlowsPercent: 100, Sources: []netip.Prefix{prefix("10.0.0.1/32")},
 		},
 	} {
 		got, err := readFault(want.Kind, "start", strings.NewReader(body))
@@ -145,37 +146,37 @@ func TestFaultRead(t *testing.T) {
 // TestFaultBodies: every text of spec/host.md §1.17 about a body.
 func TestFaultBodies(t *testing.T) {
 	for _, tc := range []struct{ kind, body, want string }{
-		{FaultBlackholePort, ``, "required request body is missing"},
-		{FaultLatency, ` `, "required request body is missing"},
-		{FaultPacketLoss, `{`, "cannot decode request body: unexpected end of JSON input"},
-		{FaultPacketLoss, `{} {}`, "cannot decode request body: invalid character '{' after top-level value"},
-		{FaultBlackholePort, `{}`, "required parameter Port is missing"},
-		{FaultBlackholePort, `{"Port":null}`, "required parameter Port is missing"},
-		{FaultBlackholePort, `{"Port":1}`, "required parameter Protocol is missing"},
-		{FaultBlackholePort, `{"Port":1,"Protocol":""}`, "required parameter Protocol is missing"},
-		{FaultBlackholePort, `{"Port":1,"Protocol":"tcp"}`, "required parameter TrafficType is missing"},
-		{FaultBlackholePort, `{"Port":65536,"Protocol":"tcp"}`, "invalid value 65536 for parameter Port"},
-		{FaultBlackholePort, `{"Port":"80","Protocol":"tcp"}`, `invalid value "80" for parameter Port`},
-		{FaultBlackholePort, `{"Port":1,"Protocol":"icmp","TrafficType":"egress"}`, "invalid value icmp for parameter Protocol"},
-		{FaultBlackholePort, `{"Port":1,"Protocol":6,"TrafficType":"egress"}`, "invalid value 6 for parameter Protocol"},
-		{FaultBlackholePort, `{"Port":1,"Protocol":"udp","TrafficType":"both"}`, "invalid value both for parameter TrafficType"},
-		{FaultBlackholePort, `{"Port":1,"Protocol":"udp","TrafficType":"egress","SourcesToFilter":["x"]}`, "invalid value x for parameter SourcesToFilter"},
-		{FaultLatency, `{"JitterMilliseconds":1}`, "required parameter DelayMilliseconds is missing"},
-		{FaultLatency, `{"DelayMilliseconds":1}`, "required parameter JitterMilliseconds is missing"},
-		{FaultLatency, `{"DelayMilliseconds":1,"JitterMilliseconds":1}`, "required parameter Sources is missing"},
-		{FaultLatency, `{"DelayMilliseconds":1,"JitterMilliseconds":1,"Sources":[]}`, "required parameter Sources is missing"},
-		{FaultLatency, `{"DelayMilliseconds":-1,"JitterMilliseconds":1}`, "invalid value -1 for parameter DelayMilliseconds"},
-		{FaultLatency, `{"DelayMilliseconds":0,"JitterMilliseconds":0,"Sources":["1.1.1.1"]}`, "required either DelayMilliseconds or JitterMilliseconds to be non-zero"},
-		{FaultLatency, `{"DelayMilliseconds":1,"JitterMilliseconds":0,"Sources":["1.1.1.1"],"FlowsPercent":0}`, "invalid value 0 for parameter flowsPercent"},
-		{FaultLatency, `{"DelayMilliseconds":1,"JitterMilliseconds":0,"Sources":["1.1.1.1"],"FlowsPercent":101}`, "invalid value 101 for parameter flowsPercent"},
-		{FaultPacketLoss, `{}`, "required parameter LossPercent is missing"},
-		{FaultPacketLoss, `{"LossPercent":0}`, "invalid value 0 for parameter LossPercent"},
-		{FaultPacketLoss, `{"LossPercent":101}`, "invalid value 101 for parameter LossPercent"},
-		{FaultPacketLoss, `{"LossPercent":1}`, "required parameter Sources is missing"},
-		{FaultPacketLoss, `{"LossPercent":1,"Sources":"1.1.1.1"}`, `invalid value "1.1.1.1" for parameter Sources`},
-		{FaultPacketLoss, `{"LossPercent":1,"Sources":["1.1.1.1/33"]}`, "invalid value 1.1.1.1/33 for parameter Sources"},
-		{FaultPacketLoss, `{"LossPercent":1,"Sources":["fe80::1%eth0"]}`, "invalid value fe80::1%eth0 for parameter Sources"},
-		{FaultPacketLoss, `{"LossPercent":1,"Sources":["1.1.1.1"],"SourcesToFilter":[null]}`, "invalid value  for parameter SourcesToFilter"},
+		{fault.BlackholePort, ``, "required request body is missing"},
+		{fault.Latency, ` `, "required request body is missing"},
+		{fault.PacketLoss, `{`, "cannot decode request body: unexpected end of JSON input"},
+		{fault.PacketLoss, `{} {}`, "cannot decode request body: invalid character '{' after top-level value"},
+		{fault.BlackholePort, `{}`, "required parameter Port is missing"},
+		{fault.BlackholePort, `{"Port":null}`, "required parameter Port is missing"},
+		{fault.BlackholePort, `{"Port":1}`, "required parameter Protocol is missing"},
+		{fault.BlackholePort, `{"Port":1,"Protocol":""}`, "required parameter Protocol is missing"},
+		{fault.BlackholePort, `{"Port":1,"Protocol":"tcp"}`, "required parameter TrafficType is missing"},
+		{fault.BlackholePort, `{"Port":65536,"Protocol":"tcp"}`, "invalid value 65536 for parameter Port"},
+		{fault.BlackholePort, `{"Port":"80","Protocol":"tcp"}`, `invalid value "80" for parameter Port`},
+		{fault.BlackholePort, `{"Port":1,"Protocol":"icmp","TrafficType":"egress"}`, "invalid value icmp for parameter Protocol"},
+		{fault.BlackholePort, `{"Port":1,"Protocol":6,"TrafficType":"egress"}`, "invalid value 6 for parameter Protocol"},
+		{fault.BlackholePort, `{"Port":1,"Protocol":"udp","TrafficType":"both"}`, "invalid value both for parameter TrafficType"},
+		{fault.BlackholePort, `{"Port":1,"Protocol":"udp","TrafficType":"egress","SourcesToFilter":["x"]}`, "invalid value x for parameter SourcesToFilter"},
+		{fault.Latency, `{"JitterMilliseconds":1}`, "required parameter DelayMilliseconds is missing"},
+		{fault.Latency, `{"DelayMilliseconds":1}`, "required parameter JitterMilliseconds is missing"},
+		{fault.Latency, `{"DelayMilliseconds":1,"JitterMilliseconds":1}`, "required parameter Sources is missing"},
+		{fault.Latency, `{"DelayMilliseconds":1,"JitterMilliseconds":1,"Sources":[]}`, "required parameter Sources is missing"},
+		{fault.Latency, `{"DelayMilliseconds":-1,"JitterMilliseconds":1}`, "invalid value -1 for parameter DelayMilliseconds"},
+		{fault.Latency, `{"DelayMilliseconds":0,"JitterMilliseconds":0,"Sources":["1.1.1.1"]}`, "required either DelayMilliseconds or JitterMilliseconds to be non-zero"},
+		{fault.Latency, `{"DelayMilliseconds":1,"JitterMilliseconds":0,"Sources":["1.1.1.1"],"FlowsPercent":0}`, "invalid value 0 for parameter flowsPercent"},
+		{fault.Latency, `{"DelayMilliseconds":1,"JitterMilliseconds":0,"Sources":["1.1.1.1"],"FlowsPercent":101}`, "invalid value 101 for parameter flowsPercent"},
+		{fault.PacketLoss, `{}`, "required parameter LossPercent is missing"},
+		{fault.PacketLoss, `{"LossPercent":0}`, "invalid value 0 for parameter LossPercent"},
+		{fault.PacketLoss, `{"LossPercent":101}`, "invalid value 101 for parameter LossPercent"},
+		{fault.PacketLoss, `{"LossPercent":1}`, "required parameter Sources is missing"},
+		{fault.PacketLoss, `{"LossPercent":1,"Sources":"1.1.1.1"}`, `invalid value "1.1.1.1" for parameter Sources`},
+		{fault.PacketLoss, `{"LossPercent":1,"Sources":["1.1.1.1/33"]}`, "invalid value 1.1.1.1/33 for parameter Sources"},
+		{fault.PacketLoss, `{"LossPercent":1,"Sources":["fe80::1%eth0"]}`, "invalid value fe80::1%eth0 for parameter Sources"},
+		{fault.PacketLoss, `{"LossPercent":1,"Sources":["1.1.1.1"],"SourcesToFilter":[null]}`, "invalid value  for parameter SourcesToFilter"},
 	} {
 		if _, err := readFault(tc.kind, "start", strings.NewReader(tc.body)); err == nil || err.Error() != tc.want {
 			t.Errorf("%s %s: %v", tc.kind, tc.body, err)
@@ -200,8 +201,8 @@ func TestFaultRefused(t *testing.T) {
 		{"a neighbour", fromWeb, "POST", "/api/vpc-id" + start, latency, badNetwork{}, 404, `{"Error":"unable to lookup container: vpc-id"}`},
 		{"somebody on the host", fromHost, "POST", "/api/wait-id" + start, latency, badNetwork{}, 404, `{"Error":"unable to lookup container: wait-id"}`},
 		{"bridge", fromWeb, "POST", "/api/web-id" + start, latency, badNetwork{}, 400, `{"Error":"bridge mode is not supported. Please use either host or awsvpc mode."}`},
-		{"no link", fromVPC, "POST", "/api/vpc-id" + start, latency, badNetwork{err: ErrNoFaultLink}, 500, `{"Error":"failed to resolve default host network interface"}`},
-		{"no network", fromVPC, "POST", "/api/vpc-id" + stop, "", badNetwork{err: ErrNoFaultNetwork}, 500, `{"Error":"failed to get task metadata due to internal server error for container: vpc-id"}`},
+		{"no link", fromVPC, "POST", "/api/vpc-id" + start, latency, badNetwork{err: fault.ErrNoLink}, 500, `{"Error":"failed to resolve default host network interface"}`},
+		{"no network", fromVPC, "POST", "/api/vpc-id" + stop, "", badNetwork{err: fault.ErrNoNamespace}, 500, `{"Error":"failed to get task metadata due to internal server error for container: vpc-id"}`},
 		{"the kernel", fromVPC, "POST", "/api/vpc-id" + status, "", badNetwork{err: errors.New("no netem")}, 500, `{"Error":"internal error"}`},
 		{"slow start", fromVPC, "POST", "/api/vpc-id" + start, latency, badNetwork{hang: true}, 500, `{"Error":"start network-latency: request timed out"}`},
 		{"slow stop", fromVPC, "POST", "/api/vpc-id" + stop, "", badNetwork{hang: true}, 500, `{"Error":"stop network-latency: request timed out"}`},

@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/berthd/berth/agent/task"
+	"github.com/berthd/berth/runtime/fault"
 )
 
 const (
@@ -41,7 +42,7 @@ type faultRequest struct {
 
 // fault serves POST /api/ID/fault/v1/KIND/ACTION.
 func (s *Server) fault(w http.ResponseWriter, r *http.Request, q faultRequest) {
-	if !slices.Contains([]string{FaultBlackholePort, FaultLatency, FaultPacketLoss}, q.kind) ||
+	if !slices.Contains([]string{fault.BlackholePort, fault.Latency, fault.PacketLoss}, q.kind) ||
 		!slices.Contains([]string{"start", "stop", "status"}, q.action) {
 		http.NotFound(w, r)
 		return
@@ -99,7 +100,7 @@ func refuseFault(q faultRequest) (status int, refusal string) {
 }
 
 // actOnFault does what is asked, and says what is so then.
-func (s *Server) actOnFault(ctx context.Context, q faultRequest, f Fault) (status string, err error) {
+func (s *Server) actOnFault(ctx context.Context, q faultRequest, f fault.Fault) (status string, err error) {
 	d := q.task.definition()
 	switch q.action {
 	case "start":
@@ -116,9 +117,9 @@ func (s *Server) actOnFault(ctx context.Context, q faultRequest, f Fault) (statu
 
 // faultFailed tells why a fault cannot be, and logs what the caller is not told.
 func (s *Server) faultFailed(ctx context.Context, w http.ResponseWriter, q faultRequest, err error) {
-	if running, ok := errors.AsType[*FaultRunningError](err); ok {
+	if running, ok := errors.AsType[*fault.RunningError](err); ok {
 		what := "network latency"
-		if running.Kind == FaultPacketLoss {
+		if running.Kind == fault.PacketLoss {
 			what = "network packet loss"
 		}
 		writeJSON(w, http.StatusConflict, faultShape{Error: "There is already one " + what + " fault running"})
@@ -132,9 +133,9 @@ func (s *Server) faultFailed(ctx context.Context, w http.ResponseWriter, q fault
 			doing = "check status"
 		}
 		text = doing + " " + q.kind + ": request timed out"
-	case errors.Is(err, ErrNoFaultLink):
+	case errors.Is(err, fault.ErrNoLink):
 		text = "failed to resolve default host network interface"
-	case errors.Is(err, ErrNoFaultNetwork):
+	case errors.Is(err, fault.ErrNoNamespace):
 		text = "failed to get task metadata due to internal server error for container: " + q.id
 	}
 	s.log.Error("network fault failed", zap.String("task", q.task.definition().ID), zap.String("fault", q.kind), zap.String("asked", q.action), zap.Error(err))

@@ -5,36 +5,9 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-)
 
-// The kinds of faults, as ECS names them.
-const (
-	BlackholePort = "network-blackhole-port"
-	Latency       = "network-latency"
-	PacketLoss    = "network-packet-loss"
+	"github.com/berthd/berth/runtime/fault"
 )
-
-// Directions of traffic that a black hole swallows.
-const (
-	Ingress = "ingress"
-	Egress  = "egress"
-)
-
-// Fault is what is to go wrong. It is taken to be valid.
-type Fault struct {
-	// Kind is BlackholePort, Latency or PacketLoss.
-	Kind string
-	// Port, Protocol (tcp or udp) and Direction are a black hole's: packets to the port.
-	Port      uint16
-	Protocol  string
-	Direction string
-	// DelayMilliseconds and JitterMilliseconds are a latency's. What is beyond maxDelay is cut to it.
-	DelayMilliseconds, JitterMilliseconds uint64
-	// LossPercent of packets are lost, of FlowsPercent of flows; both from 1 to 100.
-	LossPercent, FlowsPercent int
-	// Sources are the other ends that suffer latency and loss; SourcesToFilter are spared of any fault.
-	Sources, SourcesToFilter []netip.Prefix
-}
 
 // Place is where a fault is.
 type Place struct {
@@ -47,23 +20,14 @@ type Place struct {
 }
 
 var (
-	// ErrNoLink says that the host has no default route.
-	ErrNoLink = errors.New("the host has no default route")
-	// ErrNoNamespace says that there is no such network namespace.
-	ErrNoNamespace = errors.New("no such network namespace")
 	// ErrForeign says that a link has somebody else's queueing discipline.
 	ErrForeign = errors.New("the link has a queueing discipline that is not ours")
 	// ErrNoNetem says that the kernel cannot delay packets.
 	ErrNoNetem = errors.New("the kernel has no prio or no netem queueing discipline (sch_prio, sch_netem)")
 )
 
-// RunningError says that there is latency or loss already: a namespace can have one of them.
-type RunningError struct{ Kind string }
-
-func (e *RunningError) Error() string { return fmt.Sprintf("%s is running already", e.Kind) }
-
-// chain is the name of a black hole's chain.
-func (f *Fault) chain() string { return fmt.Sprintf("%s-%s-%d", f.Direction, f.Protocol, f.Port) }
+// chainOf is the name of a black hole's chain.
+func chainOf(f *fault.Fault) string { return fmt.Sprintf("%s-%s-%d", f.Direction, f.Protocol, f.Port) }
 
 // disjoint are the prefixes of one family without those that lie in others: sets of the kernel have no overlaps.
 func disjoint(all []netip.Prefix, ipv4 bool) []netip.Prefix {

@@ -13,6 +13,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	"github.com/berthd/berth/runtime/fault"
 )
 
 // Config is what Faults are made of. The zero value is useful.
@@ -50,9 +52,9 @@ func New(c Config) *Faults {
 
 // Start makes a fault. A black hole that is there already stays as it is; where there is latency or loss already, the
 // error is a *RunningError. Any other error means that nothing was changed.
-func (f *Faults) Start(ctx context.Context, at Place, what Fault) error {
+func (f *Faults) Start(ctx context.Context, at Place, what fault.Fault) error {
 	err := f.within(ctx, at.NetNS, func(s *session) error {
-		if what.Kind == BlackholePort {
+		if what.Kind == fault.BlackholePort {
 			return s.startBlackhole(at.Task, &what)
 		}
 		links, err := s.links(at)
@@ -68,10 +70,10 @@ func (f *Faults) Start(ctx context.Context, at Place, what Fault) error {
 }
 
 // Stop ends a fault. One that is not there is no error.
-func (f *Faults) Stop(ctx context.Context, at Place, what Fault) error {
+func (f *Faults) Stop(ctx context.Context, at Place, what fault.Fault) error {
 	err := f.within(ctx, at.NetNS, func(s *session) error {
-		if what.Kind == BlackholePort {
-			return s.stopBlackholes(what.chain())
+		if what.Kind == fault.BlackholePort {
+			return s.stopBlackholes(chainOf(&what))
 		}
 		return s.stopImpairment(what.Kind)
 	})
@@ -82,11 +84,11 @@ func (f *Faults) Stop(ctx context.Context, at Place, what Fault) error {
 }
 
 // Running tells whether a fault is there, whoever has started it.
-func (f *Faults) Running(ctx context.Context, at Place, what Fault) (running bool, err error) {
+func (f *Faults) Running(ctx context.Context, at Place, what fault.Fault) (running bool, err error) {
 	err = f.within(ctx, at.NetNS, func(s *session) error {
-		if what.Kind == BlackholePort {
+		if what.Kind == fault.BlackholePort {
 			holes, err := s.chains(nftables.TableFamilyINet)
-			running = holes[what.chain()]
+			running = holes[chainOf(&what)]
 			return err
 		}
 		kind, err := s.impairment()
@@ -124,11 +126,11 @@ func (f *Faults) within(ctx context.Context, path string, do func(*session) erro
 	if path == "" {
 		path = f.cfg.NetNS
 	} else if !bound(path) {
-		return fmt.Errorf("%w: %s", ErrNoNamespace, path)
+		return fmt.Errorf("%w: %s", fault.ErrNoNamespace, path)
 	}
 	ns, err := netns.GetFromPath(path)
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrNoNamespace, err)
+		return fmt.Errorf("%w: %w", fault.ErrNoNamespace, err)
 	}
 	defer func() { err = errors.Join(err, ns.Close()) }()
 	return f.inside(ns, do)
@@ -174,7 +176,7 @@ func (s *session) links(at Place) ([]netlink.Link, error) {
 		return nil, err
 	}
 	if len(ways) == 0 {
-		return nil, ErrNoLink
+		return nil, fault.ErrNoLink
 	}
 	for _, index := range ways {
 		link, err := s.nl.LinkByIndex(index)

@@ -17,19 +17,21 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
+
+	"github.com/berthd/berth/runtime/fault"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
 // TestBlackhole: each direction, protocol and family; a neighbouring port and a spared end are not touched.
 func TestBlackhole(t *testing.T) {
-	for _, direction := range []string{Ingress, Egress} {
+	for _, direction := range []string{fault.Ingress, fault.Egress} {
 		for _, protocol := range []string{"tcp", "udp"} {
 			t.Run(direction+" "+protocol, func(t *testing.T) {
 				l := newLab(t)
 				from, to, targets := l.here, l.far, []netip.Addr{far4, far6}
 				spared, other := prefixes("10.9.0.3/32", "fd09::3/128"), []netip.Addr{far4b, far6b}
-				if direction == Ingress {
+				if direction == fault.Ingress {
 					from, to, targets = l.far, l.here, []netip.Addr{here4, here6}
 					spared, other = prefixes("10.9.0.1/32"), nil
 				}
@@ -37,7 +39,7 @@ func TestBlackhole(t *testing.T) {
 					echo(t, to, a, 7)
 					echo(t, to, a, 8)
 				}
-				f := Fault{Kind: BlackholePort, Port: 7, Protocol: protocol, Direction: direction}
+				f := fault.Fault{Kind: fault.BlackholePort, Port: 7, Protocol: protocol, Direction: direction}
 				for _, a := range targets {
 					answered(t, true, from, protocol, port(a, 7))
 				}
@@ -62,7 +64,7 @@ func TestBlackhole(t *testing.T) {
 
 				f.SourcesToFilter = spared
 				l.start(t, f)
-				if direction == Egress {
+				if direction == fault.Egress {
 					answered(t, false, from, protocol, port(far4, 7))
 					answered(t, true, from, protocol, port(far4b, 7))
 					answered(t, false, from, protocol, port(far6, 7))
@@ -71,7 +73,7 @@ func TestBlackhole(t *testing.T) {
 					answered(t, true, from, protocol, port(here4, 7)) // From far4.
 					answered(t, false, from, protocol, port(here6, 7))
 				}
-				second := Fault{Kind: BlackholePort, Port: 8, Protocol: protocol, Direction: direction, SourcesToFilter: prefixes("::/0")}
+				second := fault.Fault{Kind: fault.BlackholePort, Port: 8, Protocol: protocol, Direction: direction, SourcesToFilter: prefixes("::/0")}
 				l.start(t, second)
 				l.stop(t, f)
 				l.running(t, second, true)
@@ -87,7 +89,7 @@ func TestBlackholeSparesOwnAddress(t *testing.T) {
 	l := newLab(t)
 	echo(t, l.here, here4, 7)
 	echo(t, l.here, here4b, 7)
-	l.start(t, Fault{Kind: BlackholePort, Port: 7, Protocol: "tcp", Direction: Ingress, SourcesToFilter: prefixes("10.9.0.4/32")})
+	l.start(t, fault.Fault{Kind: fault.BlackholePort, Port: 7, Protocol: "tcp", Direction: fault.Ingress, SourcesToFilter: prefixes("10.9.0.4/32")})
 	answered(t, false, l.far, "tcp", port(here4, 7))
 	answered(t, true, l.far, "tcp", port(here4b, 7))
 }
@@ -100,17 +102,17 @@ func TestMetadataStays(t *testing.T) {
 		echo(t, l.far, a, 80)
 	}
 	echo(t, l.here, here4, 51679)
-	l.start(t, Fault{Kind: BlackholePort, Port: 80, Protocol: "tcp", Direction: Egress})
+	l.start(t, fault.Fault{Kind: fault.BlackholePort, Port: 80, Protocol: "tcp", Direction: fault.Egress})
 	answered(t, true, l.here, "tcp", port(far4, 80))
 	answered(t, false, l.here, "tcp", port(far4b, 80))
-	for _, direction := range []string{Ingress, Egress} {
-		l.start(t, Fault{Kind: BlackholePort, Port: 51679, Protocol: "tcp", Direction: direction})
+	for _, direction := range []string{fault.Ingress, fault.Egress} {
+		l.start(t, fault.Fault{Kind: fault.BlackholePort, Port: 51679, Protocol: "tcp", Direction: direction})
 		answered(t, true, l.here, "tcp", port(here4, 51679))
 	}
 }
 
-func loss(percent, flows int, sources ...string) Fault {
-	return Fault{Kind: PacketLoss, LossPercent: percent, FlowsPercent: flows, Sources: prefixes(sources...)}
+func loss(percent, flows int, sources ...string) fault.Fault {
+	return fault.Fault{Kind: fault.PacketLoss, LossPercent: percent, FlowsPercent: flows, Sources: prefixes(sources...)}
 }
 
 // TestPacketLoss: everything to the sources is lost, nothing to others and to the spared.
@@ -218,10 +220,10 @@ func TestOneAtATime(t *testing.T) {
 	l := newLab(t)
 	f := loss(10, 100, "10.9.0.1/32")
 	l.start(t, f)
-	latency := Fault{Kind: Latency, DelayMilliseconds: 1, FlowsPercent: 100, Sources: f.Sources}
-	for _, again := range []Fault{f, latency} {
-		var running *RunningError
-		if err := l.faults.Start(t.Context(), l.place(), again); !errors.As(err, &running) || running.Kind != PacketLoss {
+	latency := fault.Fault{Kind: fault.Latency, DelayMilliseconds: 1, FlowsPercent: 100, Sources: f.Sources}
+	for _, again := range []fault.Fault{f, latency} {
+		var running *fault.RunningError
+		if err := l.faults.Start(t.Context(), l.place(), again); !errors.As(err, &running) || running.Kind != fault.PacketLoss {
 			t.Errorf("%s: %v", again.Kind, err)
 		}
 	}
@@ -257,8 +259,8 @@ func TestHost(t *testing.T) {
 	command(t, l.here, "ip", "-6", "route", "add", "unreachable", "default", "metric", "4096")
 	one, two := Place{Task: "one"}, Place{Task: "two"}
 	everything := loss(100, 100, "0.0.0.0/0")
-	hole := func(p uint16) Fault {
-		return Fault{Kind: BlackholePort, Port: p, Protocol: "tcp", Direction: Egress, SourcesToFilter: prefixes("10.0.0.0/8")}
+	hole := func(p uint16) fault.Fault {
+		return fault.Fault{Kind: fault.BlackholePort, Port: p, Protocol: "tcp", Direction: fault.Egress, SourcesToFilter: prefixes("10.0.0.0/8")}
 	}
 	ctx := t.Context()
 	ok(t, l.faults.Start(ctx, one, everything))
@@ -280,7 +282,7 @@ func TestHost(t *testing.T) {
 	state := func(want ...bool) {
 		t.Helper()
 		l.faults = New(Config{NetNS: l.path}) // As after a restart.
-		for i, f := range []Fault{everything, hole(1), hole(2)} {
+		for i, f := range []fault.Fault{everything, hole(1), hole(2)} {
 			got, err := l.faults.Running(ctx, two, f)
 			ok(t, err)
 			if got != want[i] {
@@ -306,8 +308,8 @@ func TestHost(t *testing.T) {
 // TestRefused: each reason why a fault cannot be, after which nothing is there.
 func TestRefused(t *testing.T) {
 	l := newLab(t)
-	latency := Fault{Kind: Latency, DelayMilliseconds: 1, FlowsPercent: 100, Sources: prefixes("10.9.0.1/32")}
-	check := func(what string, at Place, f Fault, want error) {
+	latency := fault.Fault{Kind: fault.Latency, DelayMilliseconds: 1, FlowsPercent: 100, Sources: prefixes("10.9.0.1/32")}
+	check := func(what string, at Place, f fault.Fault, want error) {
 		t.Helper()
 		if err := l.faults.Start(t.Context(), at, f); !errors.Is(err, want) {
 			t.Errorf("%s: %v", what, err)
@@ -315,9 +317,9 @@ func TestRefused(t *testing.T) {
 	}
 	gone := l.place()
 	gone.NetNS = filepath.Join(t.TempDir(), "gone")
-	check("no such namespace", gone, latency, ErrNoNamespace)
+	check("no such namespace", gone, latency, fault.ErrNoNamespace)
 	ok(t, os.WriteFile(gone.NetNS, nil, 0o444))
-	check("a namespace that was unbound", gone, latency, ErrNoNamespace)
+	check("a namespace that was unbound", gone, latency, fault.ErrNoNamespace)
 	missing := l.place()
 	missing.Links = []string{"eth7"}
 	if err := l.faults.Start(t.Context(), missing, latency); !errors.As(err, new(netlink.LinkNotFoundError)) {
@@ -325,7 +327,7 @@ func TestRefused(t *testing.T) {
 	}
 	command(t, l.here, "ip", "route", "flush", "default")
 	command(t, l.here, "ip", "-6", "route", "flush", "default")
-	check("no default route", Place{Task: "one"}, latency, ErrNoLink)
+	check("no default route", Place{Task: "one"}, latency, fault.ErrNoLink)
 	command(t, l.here, "tc", "qdisc", "add", "dev", "eth0", "root", "tbf", "rate", "1mbit", "burst", "10k", "latency", "1s")
 	before := command(t, l.here, "tc", "qdisc", "show", "dev", "eth0")
 	check("somebody else's queueing discipline", l.place(), latency, ErrForeign)
@@ -370,8 +372,8 @@ func TestLatency(t *testing.T) {
 		return time.Since(began)
 	}
 	const delay = 3 * time.Second
-	f := Fault{
-		Kind: Latency, DelayMilliseconds: uint64(delay.Milliseconds()), FlowsPercent: 100,
+	f := fault.Fault{
+		Kind: fault.Latency, DelayMilliseconds: uint64(delay.Milliseconds()), FlowsPercent: 100,
 		Sources: prefixes("10.9.0.0/24", "::/0"), SourcesToFilter: prefixes("10.9.0.3/32"),
 	}
 	l.start(t, f)
@@ -387,8 +389,8 @@ func TestLatency(t *testing.T) {
 	if took := trip(far4b); took >= delay {
 		t.Errorf("an answer of the spared took %v", took)
 	}
-	var running *RunningError
-	if err := l.faults.Start(t.Context(), l.place(), f); !errors.As(err, &running) || running.Kind != Latency {
+	var running *fault.RunningError
+	if err := l.faults.Start(t.Context(), l.place(), f); !errors.As(err, &running) || running.Kind != fault.Latency {
 		t.Errorf("started again: %v", err)
 	}
 	l.stop(t, f)
@@ -440,8 +442,8 @@ func TestSupported(t *testing.T) {
 func TestTables(t *testing.T) {
 	l := newLab(t)
 	l.faults = New(Config{NetNS: l.path, Metadata: []netip.AddrPort{netip.MustParseAddrPort("169.254.170.2:80")}})
-	l.start(t, Fault{Kind: BlackholePort, Port: 80, Protocol: "tcp", Direction: Egress, SourcesToFilter: prefixes("10.0.0.0/8", "fd00::/8")})
-	l.start(t, Fault{Kind: BlackholePort, Port: 53, Protocol: "udp", Direction: Ingress, SourcesToFilter: prefixes("192.0.2.7/32")})
+	l.start(t, fault.Fault{Kind: fault.BlackholePort, Port: 80, Protocol: "tcp", Direction: fault.Egress, SourcesToFilter: prefixes("10.0.0.0/8", "fd00::/8")})
+	l.start(t, fault.Fault{Kind: fault.BlackholePort, Port: 53, Protocol: "udp", Direction: fault.Ingress, SourcesToFilter: prefixes("192.0.2.7/32")})
 	f := loss(20, 70, "10.9.0.0/24", "fd09::1/128")
 	f.SourcesToFilter = prefixes("10.9.0.3/32")
 	l.start(t, f)

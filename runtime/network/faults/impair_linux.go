@@ -8,6 +8,8 @@ import (
 	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/berthd/berth/runtime/fault"
 )
 
 const (
@@ -18,18 +20,18 @@ const (
 )
 
 // startImpairment gives links latency or loss.
-func (s *session) startImpairment(links []netlink.Link, task string, f *Fault) error {
+func (s *session) startImpairment(links []netlink.Link, task string, f *fault.Fault) error {
 	kind, err := s.impairment()
 	if err != nil {
 		return err
 	}
 	if kind != "" {
-		return &RunningError{kind}
+		return &fault.RunningError{Kind: kind}
 	}
 	if err := s.clear(); err != nil {
 		return err
 	}
-	if f.Kind == PacketLoss {
+	if f.Kind == fault.PacketLoss {
 		return s.writeImpairment(links, task, f)
 	}
 	for _, link := range links {
@@ -67,16 +69,16 @@ func (s *session) impairment() (string, error) {
 	switch {
 	case err != nil:
 		return "", err
-	case chains[PacketLoss]:
-		return PacketLoss, nil
-	case !chains[Latency]:
+	case chains[fault.PacketLoss]:
+		return fault.PacketLoss, nil
+	case !chains[fault.Latency]:
 		return "", nil
 	}
 	ours, err := s.queues()
 	if err != nil || len(ours) == 0 {
 		return "", err
 	}
-	return Latency, nil
+	return fault.Latency, nil
 }
 
 // clear removes whatever there is of latency and loss: the rules first, then what they gave packets to.
@@ -131,7 +133,7 @@ func (s *session) mayQueue(link netlink.Link) error {
 
 // queue puts prio, with netem in its first band, in the place of the kernel's default. All packets go to the second band
 // but those that a rule gives to the first.
-func (s *session) queue(link netlink.Link, f *Fault) error {
+func (s *session) queue(link netlink.Link, f *fault.Fault) error {
 	root := netlink.NewPrio(netlink.QdiscAttrs{
 		LinkIndex: link.Attrs().Index, Handle: netlink.MakeHandle(s.handle, 0), Parent: netlink.HANDLE_ROOT,
 	})

@@ -19,6 +19,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	"github.com/berthd/berth/runtime/fault"
 )
 
 // A lab is a namespace that faults are made in, here, and one that answers, far. Both go away with the test.
@@ -61,19 +63,19 @@ func newLab(tb testing.TB) *lab {
 
 func (l *lab) place() Place { return Place{NetNS: l.path, Links: []string{"eth0"}, Task: "one"} }
 
-func (l *lab) start(tb testing.TB, f Fault) {
+func (l *lab) start(tb testing.TB, f fault.Fault) {
 	tb.Helper()
 	ok(tb, l.faults.Start(tb.Context(), l.place(), f))
 	l.running(tb, f, true)
 }
 
-func (l *lab) stop(tb testing.TB, f Fault) {
+func (l *lab) stop(tb testing.TB, f fault.Fault) {
 	tb.Helper()
 	ok(tb, l.faults.Stop(tb.Context(), l.place(), f))
 	l.running(tb, f, false)
 }
 
-func (l *lab) running(tb testing.TB, f Fault, want bool) {
+func (l *lab) running(tb testing.TB, f fault.Fault, want bool) {
 	tb.Helper()
 	got, err := l.faults.Running(tb.Context(), l.place(), f)
 	ok(tb, err)

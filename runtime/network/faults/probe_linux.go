@@ -9,6 +9,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	"github.com/berthd/berth/runtime/fault"
 )
 
 // Supported tells whether the kernel can make every fault, nil being yes. It makes each of them in a network namespace
@@ -47,9 +49,9 @@ func rehearse(s *session) error {
 		return fmt.Errorf("cannot find link lo: %w", err)
 	}
 	everywhere := []netip.Prefix{netip.PrefixFrom(netip.IPv4Unspecified(), 0), netip.PrefixFrom(netip.IPv6Unspecified(), 0)}
-	for _, f := range []*Fault{
-		{Kind: Latency, DelayMilliseconds: 1, FlowsPercent: 50, Sources: everywhere},
-		{Kind: PacketLoss, LossPercent: 50, FlowsPercent: 50, Sources: everywhere},
+	for _, f := range []*fault.Fault{
+		{Kind: fault.Latency, DelayMilliseconds: 1, FlowsPercent: 50, Sources: everywhere},
+		{Kind: fault.PacketLoss, LossPercent: 50, FlowsPercent: 50, Sources: everywhere},
 	} {
 		if err := s.startImpairment([]netlink.Link{lo}, "probe", f); err != nil {
 			return fmt.Errorf("%s: %w", f.Kind, err)
@@ -58,7 +60,7 @@ func rehearse(s *session) error {
 			return fmt.Errorf("%s: %w", f.Kind, err)
 		}
 	}
-	hole := &Fault{Kind: BlackholePort, Port: 1, Protocol: "tcp", Direction: Egress, SourcesToFilter: everywhere}
+	hole := &fault.Fault{Kind: fault.BlackholePort, Port: 1, Protocol: "tcp", Direction: fault.Egress, SourcesToFilter: everywhere}
 	if err := s.startBlackhole("probe", hole); err != nil {
 		return fmt.Errorf("%s: %w", hole.Kind, err)
 	}

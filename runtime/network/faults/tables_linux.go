@@ -12,6 +12,8 @@ import (
 	"github.com/google/nftables/userdata"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/berthd/berth/runtime/fault"
 )
 
 // elementsAtOnce is how many prefixes go into one message, whose attributes have at most 64 KiB.
@@ -106,18 +108,18 @@ func setName(name string, ipv4 bool) string {
 }
 
 // startBlackhole makes a chain that drops what is sent to a port.
-func (s *session) startBlackhole(task string, f *Fault) error {
+func (s *session) startBlackhole(task string, f *fault.Fault) error {
 	there, err := s.chains(nftables.TableFamilyINet)
-	if err != nil || there[f.chain()] {
+	if err != nil || there[chainOf(f)] {
 		return err
 	}
 	t := s.begin(nftables.TableFamilyINet, task)
 	hook := nftables.ChainHookInput
-	if f.Direction == Egress {
+	if f.Direction == fault.Egress {
 		hook = nftables.ChainHookOutput
 	}
 	c := t.nft.AddChain(&nftables.Chain{
-		Table: t.table, Name: f.chain(), Type: nftables.ChainTypeFilter, Hooknum: hook, Priority: nftables.ChainPriorityFilter,
+		Table: t.table, Name: chainOf(f), Type: nftables.ChainTypeFilter, Hooknum: hook, Priority: nftables.ChainPriorityFilter,
 	})
 	if f.Protocol == "tcp" {
 		for _, m := range s.cfg.Metadata {
@@ -126,7 +128,7 @@ func (s *session) startBlackhole(task string, f *Fault) error {
 		}
 	}
 	for _, ipv4 := range []bool{true, false} {
-		spared, err := t.addresses(f.chain(), f.SourcesToFilter, ipv4)
+		spared, err := t.addresses(chainOf(f), f.SourcesToFilter, ipv4)
 		if err != nil {
 			return err
 		}
@@ -136,7 +138,7 @@ func (s *session) startBlackhole(task string, f *Fault) error {
 		// The other end of what comes in is where it comes from. The ECS agent looks at where it goes to there as well,
 		// which spares addresses of the task's own.
 		t.rule(c, inetFamily(ipv4), lookup(destination(ipv4), spared), leave())
-		if f.Direction == Ingress {
+		if f.Direction == fault.Ingress {
 			t.rule(c, inetFamily(ipv4), lookup(source(ipv4), spared), leave())
 		}
 	}
@@ -181,11 +183,11 @@ func (s *session) stopBlackholes(names ...string) error {
 }
 
 // writeImpairment gives packets of the links to the latency or loss.
-func (s *session) writeImpairment(links []netlink.Link, task string, f *Fault) error {
+func (s *session) writeImpairment(links []netlink.Link, task string, f *fault.Fault) error {
 	t := s.begin(nftables.TableFamilyNetdev, task)
 	impair := t.nft.AddChain(&nftables.Chain{Table: t.table, Name: f.Kind})
 	for _, flows := range someFlows(f.FlowsPercent) {
-		if f.Kind == PacketLoss {
+		if f.Kind == fault.PacketLoss {
 			t.rule(impair, flows, chance(f.LossPercent), drop())
 		} else {
 			t.rule(impair, flows, classify(netlink.MakeHandle(s.handle, 1)))
