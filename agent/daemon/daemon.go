@@ -112,6 +112,7 @@ func (a *agent) run(ctx context.Context) (err error) {
 	if err := a.host.network.Ensure(ctx); err != nil {
 		return err
 	}
+	a.host.faults.begin(&a.options.Config)
 	if err := a.recognise(ctx); err != nil {
 		return err
 	}

@@ -24,31 +24,38 @@ var (
 type hostFaults struct {
 	*faults.Faults
 
-	log  *zap.Logger
-	once sync.Once // asks the kernel
-	able bool
+	// supported asks the kernel, once.
+	supported func() error
+	probe     sync.WaitGroup // what begin began
 }
 
 // newHostFaults has tables beside the network's own.
 func newHostFaults(table string, metadata netip.AddrPort, log *zap.Logger) *hostFaults {
 	endpoint := netip.AddrPortFrom(netip.AddrFrom4([4]byte{169, 254, 170, 2}), 80)
-	return &hostFaults{
-		Faults: faults.New(faults.Config{Table: table + "-faults", Metadata: []netip.AddrPort{endpoint, metadata}}), log: log,
+	all := faults.New(faults.Config{Table: table + "-faults", Metadata: []netip.AddrPort{endpoint, metadata}})
+	return &hostFaults{Faults: all, supported: sync.OnceValue(func() error {
+		err := all.Supported()
+		if err != nil {
+			log.Info("fault injection is not advertised", zap.Error(err))
+		}
+		return err
+	})}
+}
+
+// begin asks the kernel what it can while the tasks are adopted, so that the
+// registration does not wait for that. close waits for the answer.
+func (f *hostFaults) begin(c *config.Config) {
+	if !c.External {
+		f.probe.Go(func() { _ = f.supported() }) // canAll hears of it.
 	}
 }
 
+// close waits for what was begun.
+func (f *hostFaults) close() { f.probe.Wait() }
+
 // canAll says whether this host can be offered for tasks that ask for faults.
 func (f *hostFaults) canAll(c *config.Config) bool {
-	if c.External {
-		return false
-	}
-	f.once.Do(func() {
-		err := f.Supported()
-		if f.able = err == nil; err != nil {
-			f.log.Info("fault injection is not advertised", zap.Error(err))
-		}
-	})
-	return f.able
+	return !c.External && f.supported() == nil
 }
 
 // sweepFaults ends faults in the host's namespace of tasks that nobody knows.

@@ -267,6 +267,9 @@ func (h *host) engineConfig(o *Options, capacity engine.Capacity, log *zap.Logge
 // close lets go of everything; the tasks and their network stay.
 func (h *host) close() error {
 	errs := []error{h.metadata.close()}
+	if h.faults != nil {
+		h.faults.close()
+	}
 	if h.ports != nil {
 		errs = append(errs, h.ports.Close())
 	}
