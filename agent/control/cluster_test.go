@@ -17,6 +17,7 @@ import (
 	"github.com/berthd/berth/agent/control/acs"
 	"github.com/berthd/berth/agent/control/ecsapi"
 	"github.com/berthd/berth/agent/control/tcs"
+	"github.com/berthd/berth/agent/control/ws"
 	"github.com/berthd/berth/agent/credentials"
 	"github.com/berthd/berth/agent/localcluster"
 	"github.com/berthd/berth/agent/task"
@@ -211,13 +212,14 @@ func join(t *testing.T) *fleet {
 	}
 	telemetry := tcs.New(tcs.Config{
 		Cluster: f.id.Cluster, ContainerInstanceARN: f.id.ContainerInstanceARN, AgentVersion: "1.105.1", AgentHash: "0f1e2d3c",
-		Endpoint: endpoints.TCS, SignUpgrade: signer.SignUpgrade, SignFrame: signer.SignFrame, Metrics: f.engine,
-		Connected: f.links["tcs"].Connected, Log: log,
+		Service:   ws.Service{Endpoint: endpoints.TCS, Sign: signer.SignUpgrade, Connected: f.links["tcs"].Connected, Log: log},
+		SignFrame: signer.SignFrame, Metrics: f.engine,
 	})
 	tasks := acs.New(acs.Config{
 		Cluster: f.id.Cluster, ContainerInstanceARN: f.id.ContainerInstanceARN, AgentVersion: "1.105.1", AgentHash: "0f1e2d3c",
-		Endpoint: endpoints.ACS, Sign: signer.SignUpgrade, Tasks: f.engine, Sequence: f.engine, Credentials: credentials.New(),
-		Heartbeat: telemetry.Heartbeat, Inactive: telemetry.Drop, Connected: f.links["acs"].Connected, Log: log,
+		Service: ws.Service{Endpoint: endpoints.ACS, Sign: signer.SignUpgrade, Connected: f.links["acs"].Connected, Log: log},
+		Tasks:   f.engine, Sequence: f.engine, Credentials: credentials.New(),
+		Heartbeat: telemetry.Heartbeat, Inactive: telemetry.Drop,
 	})
 	reporter := control.NewReporter(f.id.Cluster, f.engine, f.api, control.Addresses{}, log)
 	group.Go(func() { _ = control.Run(ctx, tasks, telemetry, reporter) })

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"runtime"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -17,6 +18,7 @@ import (
 	"github.com/berthd/berth/agent/control/acs"
 	"github.com/berthd/berth/agent/control/ecsapi"
 	"github.com/berthd/berth/agent/control/tcs"
+	"github.com/berthd/berth/agent/control/ws"
 	"github.com/berthd/berth/agent/credentials"
 	"github.com/berthd/berth/agent/engine"
 	"github.com/berthd/berth/agent/store"
@@ -222,8 +224,8 @@ func (s *sessions) communication(id control.Identity, endpoints *control.Endpoin
 	a := s.agent
 	return acs.New(acs.Config{
 		Cluster: id.Cluster, ContainerInstanceARN: id.ContainerInstanceARN, AgentVersion: ecsVersion, AgentHash: a.hash(),
-		Endpoint: endpoints.ACS, Sign: s.signer.SignUpgrade, Proxy: s.proxy, Roots: a.aws.roots,
-		Tasks: a.engine, Sequence: manifests{a.host.store}, Credentials: s.credentials, Attachments: a.attachments,
+		Service: s.service(s.acs, "ACS", endpoints.ACS),
+		Tasks:   a.engine, Sequence: manifests{a.host.store}, Credentials: s.credentials, Attachments: a.attachments,
 		Conversion: acs.Conversion{
 			Cluster: id.Cluster, LogDrivers: builtLogDrivers(), Region: a.options.Config.Region, IPv6Only: a.options.Config.IPCompatibility == "ipv6",
 			PrivilegedDisabled: a.options.Config.Capability.PrivilegedDisabled,
@@ -233,7 +235,7 @@ func (s *sessions) communication(id control.Identity, endpoints *control.Endpoin
 			TaskENI: a.options.Config.Network.TaskENI, Metadata: true, MetadataHost: a.host.metadata.forHostMode(),
 		},
 		Updates:   a.orders,
-		Heartbeat: t.Heartbeat, Inactive: t.Drop, Connected: s.connected(s.acs, "ACS"), Log: s.log.Named("acs"),
+		Heartbeat: t.Heartbeat, Inactive: t.Drop,
 	})
 }
 
@@ -242,14 +244,22 @@ func (s *sessions) telemetry(id control.Identity, endpoints *control.Endpoints) 
 	a := s.agent
 	c := tcs.Config{
 		Cluster: id.Cluster, ContainerInstanceARN: id.ContainerInstanceARN, AgentVersion: ecsVersion, AgentHash: a.hash(),
-		Endpoint: endpoints.TCS, SignUpgrade: s.signer.SignUpgrade, SignFrame: s.signer.SignFrame, Proxy: s.proxy, Roots: a.aws.roots,
+		Service: s.service(s.tcs, "TCS", endpoints.TCS), SignFrame: s.signer.SignFrame,
 		Health: func() []tcs.TaskHealth { return judged(a.engine.Tasks()) },
-		Status: a.board.Instance, Connected: s.connected(s.tcs, "TCS"), Log: s.log.Named("tcs"),
+		Status: a.board.Instance,
 	}
 	if !a.options.Config.Metrics.Disabled {
 		c.Metrics, c.Volumes = counted{telemetry{a.observer.sampler}, &a.updating.published}, a.volumeUsage
 	}
 	return tcs.New(c)
+}
+
+// service is how one of the sessions is reached, and who is told of it.
+func (s *sessions) service(link *control.Link, name string, endpoint func(context.Context) (string, error)) ws.Service {
+	return ws.Service{
+		Endpoint: endpoint, Sign: s.signer.SignUpgrade, Proxy: s.proxy, Roots: s.agent.aws.roots,
+		Connected: s.connected(link, name), Log: s.log.Named(strings.ToLower(name)),
+	}
 }
 
 // connected passes a session's state on, and logs when it changes.

@@ -2,11 +2,9 @@ package acs
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
-	"fmt"
-	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -62,22 +60,14 @@ const inactiveWait = time.Hour
 
 // Config is what a Client needs. What is not marked optional must be set.
 type Config struct {
+	ws.Service
+
 	// Cluster is the configured cluster and ContainerInstanceARN the host's.
 	Cluster, ContainerInstanceARN string
 	// AgentVersion and AgentHash say which agent this is, and RuntimeVersion
 	// (optional) is the URL's dockerVersion as it is.
 	AgentVersion, AgentHash, RuntimeVersion string
-	// Endpoint answers the base URL to connect to; it is asked before each
-	// connection.
-	Endpoint func(ctx context.Context) (string, error)
-	// Sign answers headers that sign an upgrade (optional).
-	Sign func(ctx context.Context, url string) (http.Header, error)
-	// Proxy is as in http.Transport (optional).
-	Proxy func(*http.Request) (*url.URL, error)
-	// Roots are the certificates that servers are trusted by; nil is the host's.
-	Roots *x509.CertPool
-
-	Tasks Tasks
+	Tasks                                   Tasks
 	// Attachments takes what is attached to the host; nil takes nothing (optional).
 	Attachments Attachments
 	Sequence    Sequence
@@ -86,13 +76,8 @@ type Config struct {
 	// Heartbeat is told of each heartbeat of the service, and Inactive that the
 	// service takes this host for inactive (both optional).
 	Heartbeat, Inactive func()
-	// Connected is told of each change of the connection; why is set when it
-	// ended or did not come about (optional).
-	Connected func(up bool, why error)
 	// Updates takes StageUpdateMessage and PerformUpdateMessage; nil refuses them.
 	Updates Updates
-
-	Log *zap.Logger
 }
 
 // Client keeps the ACS session of this host. Make it with New, and Run it once.
@@ -126,9 +111,6 @@ func New(cfg Config) *Client {
 			*f = func() {}
 		}
 	}
-	if cfg.Connected == nil {
-		cfg.Connected = func(bool, error) {}
-	}
 	return &Client{cfg: cfg, log: cfg.Log}
 }
 
@@ -136,85 +118,63 @@ func New(cfg Config) *Client {
 // difference what the service says: the tasks of this host go on.
 func (c *Client) Run(ctx context.Context) error {
 	c.latest = c.cfg.Sequence.ManifestSequence()
-	policy := ws.Policy{
-		Ladder:  backoff.Ladder{First: 250 * time.Millisecond, Last: 2 * time.Minute, Factor: 1.5, Jitter: 0.2},
-		Settled: backoff.Jittered(time.Minute, time.Minute),
+	keeper := ws.Keeper{
+		Service: c.cfg.Service, Name: "ACS", Query: c.query, Serve: c.serve, Rest: c.rest,
+		Policy: ws.Policy{
+			Ladder:  backoff.Ladder{First: 250 * time.Millisecond, Last: 2 * time.Minute, Factor: 1.5, Jitter: 0.2},
+			Settled: backoff.Jittered(time.Minute, time.Minute),
+		},
+		Refusal: func(body []byte) error {
+			if e := wire.DecodeRefusal(body); e != nil {
+				return e
+			}
+			return nil
+		},
 	}
-	for {
-		lived, end := c.session(ctx)
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		c.cfg.Connected(false, end)
-		delay := policy.After(end, lived)
-		if inactive(end) {
-			c.log.Error("this container instance is inactive; its tasks go on, and the service is asked again later",
-				zap.Duration("wait", inactiveWait), zap.Error(end))
-			c.cfg.Inactive()
-			delay = inactiveWait
-		} else {
-			c.log.Info("ACS session ended", zap.Duration("lived", lived), zap.Duration("wait", delay), zap.Error(end))
-		}
-		if !backoff.Wait(ctx, delay) {
-			return context.Cause(ctx)
-		}
-	}
+	return keeper.Run(ctx)
 }
 
-// inactive says that the service refused or closed because the host is inactive.
-func inactive(end error) bool { return strings.Contains(end.Error(), wire.InactiveInstanceException) }
+// rest is how long to wait after the service refused or closed because the host
+// is inactive, 0 after any other end.
+func (c *Client) rest(end error) time.Duration {
+	if !strings.Contains(end.Error(), wire.InactiveInstanceException) {
+		return 0
+	}
+	c.log.Error("this container instance is inactive; its tasks go on, and the service is asked again later",
+		zap.Duration("wait", inactiveWait), zap.Error(end))
+	c.cfg.Inactive()
+	return inactiveWait
+}
 
 // outgoing is how many messages may wait for the writer: the acks of a payload
 // with many credentials, so that the reader is not held up by them.
 const outgoing = 64
 
-// session is one connection from dial to end: how long it was up, and why it
-// ended.
-func (c *Client) session(ctx context.Context) (lived time.Duration, end error) {
-	target, err := c.target(ctx)
-	if err != nil {
-		return 0, err
-	}
-	conn, err := ws.Dial(ctx, ws.Config{URL: target, Sign: c.cfg.Sign, Proxy: c.cfg.Proxy, Roots: c.cfg.Roots, Refusal: func(body []byte) error {
-		if e := wire.DecodeRefusal(body); e != nil {
-			return e
-		}
-		return nil
-	}})
-	if err != nil {
-		return 0, err
-	}
-	start := time.Now()
+// serve uses one session until it ends.
+func (c *Client) serve(ctx context.Context, conn *ws.Session, _ string) error {
 	c.connected = true
-	c.log.Info("ACS session is up")
-	c.cfg.Connected(true, nil)
 	ctx, cancel := context.WithCancelCause(ctx)
 	s := &session{Client: c, conn: conn, out: make(chan wire.Message, outgoing)}
 	var writer sync.WaitGroup
 	writer.Go(func() { s.write(ctx) })
-	end = conn.Run(ctx, s.handle)
+	end := conn.Run(ctx, s.handle)
 	cancel(end)
 	writer.Wait()
-	return time.Since(start), end
+	return end
 }
 
-// target is the URL of the websocket, §4.1.
-func (c *Client) target(ctx context.Context) (string, error) {
-	base, err := c.cfg.Endpoint(ctx)
-	if err != nil {
-		return "", fmt.Errorf("cannot discover the ACS endpoint: %w", err)
-	}
-	q := url.Values{
+// query is what the websocket's URL says, §4.1.
+func (c *Client) query() url.Values {
+	return url.Values{
 		"agentHash":            {c.cfg.AgentHash},
 		"agentVersion":         {c.cfg.AgentVersion},
 		"clusterArn":           {c.cfg.Cluster},
 		"containerInstanceArn": {c.cfg.ContainerInstanceARN},
 		"dockerVersion":        {c.cfg.RuntimeVersion},
 		"protocolVersion":      {"2"},
-		"sendCredentials":      {fmt.Sprint(!c.connected)},
+		"sendCredentials":      {strconv.FormatBool(!c.connected)},
 		"seqNum":               {"1"},
 	}
-	return strings.TrimSuffix(base, "/") + "/ws?" + q.Encode(), nil
 }
 
 // session is one connection's part of a Client.

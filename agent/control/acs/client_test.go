@@ -9,6 +9,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/berthd/berth/agent/control/ws"
 	"github.com/berthd/berth/agent/control/wstest"
 	"github.com/berthd/berth/agent/credentials"
 	"github.com/berthd/berth/agent/task"
@@ -143,9 +144,9 @@ func running(id string) string {
 func TestUpgrade(t *testing.T) {
 	cfg := Config{
 		AgentVersion: "1.105.1", AgentHash: "0f1e2d3c",
-		Sign: func(_ context.Context, u string) (http.Header, error) {
+		Service: ws.Service{Sign: func(context.Context, string) (http.Header, error) {
 			return http.Header{"Authorization": {"signed"}}, nil
-		},
+		}},
 	}
 	play(t, cfg, &world{}, func(c *wstest.Conn) {
 		const want = "agentHash=0f1e2d3c&agentVersion=1.105.1&clusterArn=blue-fleet&containerInstanceArn=arn%3Aaws%3Aecs%3Aeu-west-1%3A111122223333%3Acontainer-instance%2Fblue-fleet%2F4c1d&dockerVersion=containerd&protocolVersion=2&sendCredentials=true&seqNum=1"

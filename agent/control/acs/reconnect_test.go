@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/berthd/berth/agent/control/ws"
 	"github.com/berthd/berth/agent/control/wstest"
 )
 
@@ -29,12 +30,14 @@ func TestReconnect(t *testing.T) {
 	w := &world{}
 	err := New(Config{
 		Tasks: w, Sequence: w, Cluster: "c", ContainerInstanceARN: "i",
-		Endpoint: func(context.Context) (string, error) { return url + "/", nil },
-		Connected: func(up bool, why error) {
-			states = append(states, map[bool]string{true: "up", false: "down"}[up])
-			if up == (why != nil) {
-				t.Errorf("connected %v, because %v", up, why)
-			}
+		Service: ws.Service{
+			Endpoint: func(context.Context) (string, error) { return url + "/", nil },
+			Connected: func(up bool, why error) {
+				states = append(states, map[bool]string{true: "up", false: "down"}[up])
+				if up == (why != nil) {
+					t.Errorf("connected %v, because %v", up, why)
+				}
+			},
 		},
 	}).Run(ctx)
 	if !errors.Is(err, context.Canceled) {
@@ -55,13 +58,13 @@ func TestInactive(t *testing.T) {
 		w := &world{}
 		err := New(Config{
 			Tasks: w, Sequence: w, Inactive: func() { dropped++ },
-			Endpoint: func(context.Context) (string, error) {
+			Service: ws.Service{Endpoint: func(context.Context) (string, error) {
 				asked = append(asked, time.Since(start))
 				if len(asked) == 3 {
 					cancel(nil)
 				}
 				return "", errors.New("InactiveInstanceException: gone")
-			},
+			}},
 		}).Run(ctx)
 		if !errors.Is(err, context.Canceled) || dropped != 2 {
 			t.Errorf("client ended with %v after telling of inactivity %d times", err, dropped)
@@ -78,7 +81,7 @@ func TestLadder(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		last, want, calls := time.Now(), 250*time.Millisecond, 0
 		w := &world{}
-		_ = New(Config{Tasks: w, Sequence: w, Endpoint: func(context.Context) (string, error) {
+		_ = New(Config{Tasks: w, Sequence: w, Service: ws.Service{Endpoint: func(context.Context) (string, error) {
 			if calls++; calls > 1 {
 				if d := time.Since(last); d < want || d > want+want/5 {
 					t.Errorf("attempt %d came after %v, want %v", calls, d, want)
@@ -89,7 +92,7 @@ func TestLadder(t *testing.T) {
 				cancel(nil)
 			}
 			return "", errors.New("AccessDeniedException: no")
-		}}).Run(ctx)
+		}}}).Run(ctx)
 		if calls != 30 || want != 2*time.Minute {
 			t.Errorf("%d attempts, the last after %v", calls, want)
 		}
@@ -105,12 +108,15 @@ func TestRefusedUpgrade(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	w := &world{}
 	_ = New(Config{
-		Tasks: w, Sequence: w, Endpoint: func(context.Context) (string, error) { return url, nil },
-		Connected: func(_ bool, why error) {
-			if !strings.Contains(why.Error(), "AccessDeniedException: not you") {
-				t.Errorf("connection failed with %v", why)
-			}
-			cancel(nil)
+		Tasks: w, Sequence: w,
+		Service: ws.Service{
+			Endpoint: func(context.Context) (string, error) { return url, nil },
+			Connected: func(_ bool, why error) {
+				if !strings.Contains(why.Error(), "AccessDeniedException: not you") {
+					t.Errorf("connection failed with %v", why)
+				}
+				cancel(nil)
+			},
 		},
 	}).Run(ctx)
 }

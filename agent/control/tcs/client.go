@@ -2,12 +2,9 @@ package tcs
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
-	"fmt"
 	"net/http"
 	"net/url"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -66,21 +63,14 @@ const (
 
 // Config is what a Client needs. What is not marked optional must be set.
 type Config struct {
+	ws.Service
+
 	// Cluster is the configured cluster and ContainerInstanceARN the host's.
 	Cluster, ContainerInstanceARN string
 	// AgentVersion and AgentHash say which agent this is.
 	AgentVersion, AgentHash string
-	// Endpoint answers the base URL to connect to; it is asked before each
-	// connection.
-	Endpoint func(ctx context.Context) (string, error)
-	// SignUpgrade answers headers that sign an upgrade, and SignFrame the header
-	// lines of a frame (both optional).
-	SignUpgrade func(ctx context.Context, url string) (http.Header, error)
-	SignFrame   func(ctx context.Context, url string, body []byte) (http.Header, error)
-	// Proxy is as in http.Transport (optional).
-	Proxy func(*http.Request) (*url.URL, error)
-	// Roots are the certificates that servers are trusted by; nil is the host's.
-	Roots *x509.CertPool
+	// SignFrame answers the header lines of a frame (optional).
+	SignFrame func(ctx context.Context, url string, body []byte) (http.Header, error)
 
 	// Metrics is nil when metrics are disabled: the host then says that it is
 	// idle.
@@ -91,10 +81,6 @@ type Config struct {
 	Health func() []TaskHealth
 	// Status answers the host's own health (optional).
 	Status func() []health.Part
-	// Connected is told of each change of the connection (optional).
-	Connected func(up bool, why error)
-
-	Log *zap.Logger
 }
 
 // Client keeps the TCS session of this host and publishes over it. Make it with
@@ -128,9 +114,6 @@ func New(cfg Config) *Client {
 	if cfg.Log == nil {
 		cfg.Log = zap.NewNop()
 	}
-	if cfg.Connected == nil {
-		cfg.Connected = func(bool, error) {}
-	}
 	c := &Client{cfg: cfg, log: cfg.Log, queue: make(chan message, queueLen), drop: make(chan struct{}, 1)}
 	c.statusDue.Store(true)
 	return c
@@ -154,35 +137,9 @@ func (c *Client) Run(ctx context.Context) error {
 	var publisher sync.WaitGroup
 	publisher.Go(func() { c.publish(ctx) })
 	defer publisher.Wait()
-	policy := ws.Policy{Ladder: backoff.Ladder{First: time.Second, Last: time.Minute, Factor: 2, Jitter: 0.2}}
-	for {
-		lived, end := c.session(ctx)
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		c.cfg.Connected(false, end)
-		if errors.Is(end, ws.ErrIdle) {
-			end = fmt.Errorf("%w: %w", end, ws.ErrExpired) // It was closed in good order.
-		}
-		delay := policy.After(end, lived)
-		c.log.Info("TCS session ended", zap.Duration("lived", lived), zap.Duration("wait", delay), zap.Error(end))
-		if !backoff.Wait(ctx, delay) {
-			return context.Cause(ctx)
-		}
-	}
-}
-
-// errDropped is why a session ends after Drop.
-var errDropped = errors.New("the container instance is inactive")
-
-// session is one connection from dial to end.
-func (c *Client) session(ctx context.Context) (lived time.Duration, end error) {
-	target, err := c.target(ctx)
-	if err != nil {
-		return 0, err
-	}
-	conn, err := ws.Dial(ctx, ws.Config{
-		URL: target, Sign: c.cfg.SignUpgrade, Proxy: c.cfg.Proxy, Roots: c.cfg.Roots, CloseWhenIdle: true,
+	keeper := ws.Keeper{
+		Service: c.cfg.Service, Name: "TCS", Query: c.query, Serve: c.serve, CloseWhenIdle: true,
+		Policy: ws.Policy{Ladder: backoff.Ladder{First: time.Second, Last: time.Minute, Factor: 2, Jitter: 0.2}, Idle: true},
 		Refusal: func(body []byte) error {
 			if m, err := wire.Decode(body); err == nil {
 				if e, ok := m.(*wire.Exception); ok {
@@ -191,13 +148,15 @@ func (c *Client) session(ctx context.Context) (lived time.Duration, end error) {
 			}
 			return nil
 		},
-	})
-	if err != nil {
-		return 0, err
 	}
-	start := time.Now()
-	c.log.Info("TCS session is up")
-	c.cfg.Connected(true, nil)
+	return keeper.Run(ctx)
+}
+
+// errDropped is why a session ends after Drop.
+var errDropped = errors.New("the container instance is inactive")
+
+// serve uses one session until it ends.
+func (c *Client) serve(ctx context.Context, conn *ws.Session, target string) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	select {
 	case <-c.drop: // It was about an earlier session.
@@ -212,25 +171,20 @@ func (c *Client) session(ctx context.Context) (lived time.Duration, end error) {
 		case <-ctx.Done():
 		}
 	})
-	end = conn.Run(ctx, func(_ context.Context, frame []byte) { c.handle(conn, frame) })
+	end := conn.Run(ctx, func(_ context.Context, frame []byte) { c.handle(conn, frame) })
 	cancel(end)
 	others.Wait()
-	return time.Since(start), end
+	return end
 }
 
-// target is the URL of the websocket, §5.1.
-func (c *Client) target(ctx context.Context) (string, error) {
-	base, err := c.cfg.Endpoint(ctx)
-	if err != nil {
-		return "", fmt.Errorf("cannot discover the TCS endpoint: %w", err)
-	}
-	q := url.Values{
+// query is what the websocket's URL says, §5.1.
+func (c *Client) query() url.Values {
+	return url.Values{
 		"agentHash":         {c.cfg.AgentHash},
 		"agentVersion":      {c.cfg.AgentVersion},
 		"cluster":           {c.cfg.Cluster},
 		"containerInstance": {c.cfg.ContainerInstanceARN},
 	}
-	return strings.TrimSuffix(base, "/") + "/ws?" + q.Encode(), nil
 }
 
 // handle takes note of one frame; nothing here is answered.

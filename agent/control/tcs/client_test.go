@@ -17,6 +17,7 @@ import (
 	"go.uber.org/zap/zaptest"
 	"go.uber.org/zap/zaptest/observer"
 
+	"github.com/berthd/berth/agent/control/ws"
 	"github.com/berthd/berth/agent/control/wstest"
 	"github.com/berthd/berth/agent/health"
 	wire "github.com/berthd/berth/agent/wire/tcs"
@@ -195,7 +196,7 @@ func TestSession(t *testing.T) {
 	var target string
 	said := make(chan string, 10)
 	log := zaptest.NewLogger(t, zaptest.WrapOptions(zap.Hooks(func(e zapcore.Entry) error {
-		if e.Message != "TCS session is up" {
+		if e.Message != "session is up" {
 			said <- e.Message
 		}
 		return nil
@@ -225,11 +226,14 @@ func TestSession(t *testing.T) {
 		}
 	})
 	err := client(Config{
-		AgentVersion: "1.105.1", AgentHash: "0f1e", Log: log,
-		Endpoint: func(context.Context) (string, error) { return url + "/", nil },
-		SignUpgrade: func(_ context.Context, u string) (http.Header, error) {
-			target = u
-			return http.Header{"Authorization": {"upgrade"}}, nil
+		AgentVersion: "1.105.1", AgentHash: "0f1e",
+		Service: ws.Service{
+			Log:      log,
+			Endpoint: func(context.Context) (string, error) { return url + "/", nil },
+			Sign: func(_ context.Context, u string) (http.Header, error) {
+				target = u
+				return http.Header{"Authorization": {"upgrade"}}, nil
+			},
 		},
 		SignFrame: func(_ context.Context, u string, body []byte) (http.Header, error) {
 			if u != target || !strings.HasPrefix(string(body), `{"type":"PublishMetricsRequest"`) {
@@ -258,7 +262,7 @@ func TestUnsent(t *testing.T) {
 	})
 	signed := 0
 	_ = client(Config{
-		Endpoint: func(context.Context) (string, error) { return url, nil },
+		Service: ws.Service{Endpoint: func(context.Context) (string, error) { return url, nil }},
 		SignFrame: func(context.Context, string, []byte) (http.Header, error) {
 			if signed++; signed == 1 {
 				return nil, errors.New("no keys")
@@ -283,7 +287,7 @@ func TestDrop(t *testing.T) {
 			t.Errorf("session was closed with %d", code)
 		}
 	})
-	c = client(Config{Endpoint: func(context.Context) (string, error) { return url, nil }})
+	c = client(Config{Service: ws.Service{Endpoint: func(context.Context) (string, error) { return url, nil }}})
 	c.Drop() // There is no session: it is about none that follows.
 	_ = c.Run(ctx)
 }
@@ -292,7 +296,7 @@ func TestDrop(t *testing.T) {
 func TestQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		core, logs := observer.New(zap.DebugLevel)
-		c := client(Config{Log: zap.New(core)})
+		c := client(Config{Service: ws.Service{Log: zap.New(core)}})
 		start := time.Now()
 		for range queueLen {
 			c.enqueue(t.Context(), &wire.HeartbeatMessage{})
@@ -335,7 +339,7 @@ func TestPace(t *testing.T) {
 		}()
 		_ = client(Config{
 			Metrics: counting{&collected},
-			Endpoint: func(context.Context) (string, error) {
+			Service: ws.Service{Endpoint: func(context.Context) (string, error) {
 				if calls++; calls > 1 {
 					if d := time.Since(last); d < want || d > want+want/5 {
 						t.Errorf("attempt %d came after %v, want %v", calls, d, want)
@@ -344,7 +348,7 @@ func TestPace(t *testing.T) {
 				}
 				last = time.Now()
 				return "", errors.New("no route to host")
-			},
+			}},
 		}).Run(ctx)
 		if collected != 16 || calls < 9 {
 			t.Errorf("in %v: %d collections, %d attempts", time.Since(start), collected, calls)

@@ -10,5 +10,6 @@
 //	                ├─ the network fails ───────────▶ the error
 //	                └─ the context ends: close 1000 ▶ its cause
 //
-// Policy turns that reason into how long to wait before the next Dial.
+// Keeper makes sessions one after another; its Policy turns that reason into how
+// long to wait before the next Dial.
 package ws

@@ -19,12 +19,14 @@ type Policy struct {
 	// Settled is the life after which a session counts as good, so that the
 	// ladder starts anew; zero never does.
 	Settled time.Duration
+	// Idle says that a session which was closed for being idle ended in good order.
+	Idle bool
 }
 
 // After is the delay after a session that ended with end and had lived so long;
 // zero is at once. For a connection that never came about, lived is zero.
 func (p *Policy) After(end error, lived time.Duration) time.Duration {
-	if Orderly(end) && lived >= flapping {
+	if (Orderly(end) || p.Idle && errors.Is(end, ErrIdle)) && lived >= flapping {
 		p.Ladder.Reset()
 		return 0
 	}
