@@ -170,7 +170,7 @@ func (a *app) settle(ctx context.Context, u *update.Updater, c *config.Config, v
 		case update.Confirmed:
 			return say(a.Out, "updated from %s to %s in %s", s.From, s.To, s.Took().Round(100*time.Millisecond))
 		case update.Returned:
-			return fmt.Errorf("cannot update to version %s, %s is back: %s", s.To, s.From, s.Reason)
+			return fmt.Errorf("cannot update to version %s, %s is back: %s; berth update --to %[1]s tries it again", s.To, s.From, s.Reason)
 		case update.Switched:
 		}
 		select {
@@ -229,7 +229,10 @@ func (a *app) checkUpdate(ctx context.Context, u *update.Updater) error {
 	}
 	return a.print(s, func(w io.Writer) error {
 		lines := []string{"this is version " + s.Current}
+		returned := s.Last.Phase == update.Returned && s.Last.From == s.Current
 		switch {
+		case s.Newer && returned && s.Last.To == s.Available:
+			lines = append(lines, "version "+s.Available+" is available, but came back: berth update --to "+s.Available+" tries it again")
 		case s.Newer:
 			lines = append(lines, "version "+s.Available+" is available: berth update")
 		case s.Available != "":

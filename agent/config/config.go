@@ -295,6 +295,7 @@ type Agent struct {
 	UpdateSource   string        // where signed releases are: https://…, s3://… or a directory; empty for nowhere
 	UpdateRoot     string        // root metadata that they are believed by; empty for the package's
 	UpdateDeadline time.Duration // how long a new version has to prove itself
+	UpdateSpread   time.Duration // how far apart hosts are that ECS orders an update of at the same moment
 }
 
 // Explicit tells whether name was set by any source, rather than left at its default.

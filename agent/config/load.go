@@ -366,6 +366,6 @@ func defaults() Config {
 			LoggingDrivers: []string{"json-file", "syslog", "awslogs", "fluentd", "none"},
 			TaskIAMRole:    true, TaskIAMRoleHost: true, AWSLogsExecutionRole: true, VolumePlugins: []string{"efsAuth"}, EBSVolumes: true, FirelensAsync: true,
 		},
-		Agent: Agent{LogLevel: "info", LogFormat: "logfmt", UpdatesEnabled: true, LogQueueMB: 128, UpdateDeadline: 2 * time.Minute},
+		Agent: Agent{LogLevel: "info", LogFormat: "logfmt", UpdatesEnabled: true, LogQueueMB: 128, UpdateDeadline: 2 * time.Minute, UpdateSpread: 30 * time.Second},
 	}
 }

@@ -71,6 +71,7 @@ func agentRows() []row {
 		field[string]{env: "BERTH_UPDATE_SOURCE", kind: texts(), at: func(c *Config) *string { return &c.Agent.UpdateSource }}.row(),
 		field[string]{env: "BERTH_UPDATE_ROOT", kind: texts(), bound: absolute, at: func(c *Config) *string { return &c.Agent.UpdateRoot }}.row(),
 		field[time.Duration]{env: "BERTH_UPDATE_DEADLINE", kind: durations(), bound: within(5*time.Second, 30*time.Minute), at: func(c *Config) *time.Duration { return &c.Agent.UpdateDeadline }}.row(),
+		field[time.Duration]{env: "BERTH_UPDATE_SPREAD", kind: durations(), bound: between(0, 10*time.Minute), at: func(c *Config) *time.Duration { return &c.Agent.UpdateSpread }}.row(),
 		field[bool]{env: "ECS_UPDATES_ENABLED", key: "UpdatesEnabled", kind: booleans(), at: func(c *Config) *bool { return &c.Agent.UpdatesEnabled }}.row(),
 	}
 }

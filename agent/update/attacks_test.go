@@ -2,12 +2,17 @@ package update_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/ed25519"
+	"errors"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
@@ -16,7 +21,30 @@ import (
 	"github.com/berthd/berth/agent/update/sign"
 )
 
-// What each test shows is a line of the threat model in the package comment.
+// What each test shows is a line of the threat model in the package comment, and each line there has one.
+func TestEveryAttackHasATest(t *testing.T) {
+	text, err := os.ReadFile("doc.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tests, err := os.ReadFile("attacks_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := regexp.MustCompile(`(?m)^//   - ([^:]+):`).FindAllStringSubmatch(string(text), -1)
+	if len(lines) < 10 {
+		t.Fatalf("the threat model has %d lines", len(lines))
+	}
+	for _, line := range lines {
+		name := "Test"
+		for word := range strings.FieldsSeq(line[1]) {
+			name += strings.ToUpper(word[:1]) + word[1:]
+		}
+		if !strings.Contains(string(tests), "\nfunc "+name+"(t *testing.T)") {
+			t.Errorf("there is no %s for %q", name, line[1])
+		}
+	}
+}
 
 func TestHonestRepository(t *testing.T) {
 	w := newWorld(t)
@@ -144,6 +172,74 @@ func TestEndlessData(t *testing.T) {
 	}
 }
 
+// trickle is a source that never ends and never stops, once the file is asked for.
+type trickle struct {
+	update.Source
+
+	file string
+}
+
+// Fetch gives a byte each ten seconds.
+func (s trickle) Fetch(ctx context.Context, name string, limit int64, w io.Writer) error {
+	if !strings.Contains(name, s.file) {
+		return s.Source.Fetch(ctx, name, limit, w)
+	}
+	ticker := time.NewTicker(10 * time.Second)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-ticker.C:
+			if _, err := w.Write([]byte(" ")); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func TestSlowData(t *testing.T) {
+	for file, limit := range map[string]time.Duration{"timestamp.json": time.Minute, "targets/": 15 * time.Minute} {
+		t.Run(file, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				w.add("1.1.0")
+				w.through = func(s update.Source) update.Source { return trickle{s, file} }
+				began := time.Now()
+				w.refuses(update.Choice{}, "the source took longer than "+limit.String())
+				if took := time.Since(began); took != limit {
+					t.Errorf("it was waited for %s", took)
+				}
+			})
+		})
+	}
+}
+
+func TestArbitraryFile(t *testing.T) {
+	t.Run("written", func(t *testing.T) {
+		w := newWorld(t)
+		// Nothing that leads out of versions names a version, whoever signed it or asks for it.
+		for _, evil := range []string{"..", ".", "", "/etc", "../../evil", "1.1.0/../..", "1.1.0-a/b", "1.1.0\x00"} {
+			if update.CheckVersion(evil) == nil {
+				t.Errorf("%q can name a version", evil)
+			}
+		}
+		w.refuses(update.Choice{Version: "../../evil"}, update.ErrNoRelease)
+	})
+	t.Run("read", func(t *testing.T) {
+		w := newWorld(t)
+		w.add("1.1.0")
+		secret := filepath.Join(t.TempDir(), "secret")
+		w.must(os.WriteFile(secret, program("1.1.0"), 0o600))
+		files, err := filepath.Glob(filepath.Join(w.repo.Dir, "targets/1.1.0", platform, "*.berth"))
+		if err != nil || len(files) != 1 {
+			t.Fatal(files, err)
+		}
+		w.must(errors.Join(os.Remove(files[0]), os.Symlink(secret, files[0])))
+		w.refuses(update.Choice{}, "escapes")
+	})
+}
+
 func TestWrongSoftware(t *testing.T) {
 	t.Run("platform", func(t *testing.T) {
 		w := newWorld(t)
@@ -195,15 +291,57 @@ func TestStolenRootKeys(t *testing.T) {
 	w.refuses(update.Choice{}, "not signed by those whom this host believes")
 }
 
-// A new root without the old one's threshold is no root.
-func TestUsurpedRoot(t *testing.T) {
-	w := newWorld(t)
-	before := w.repo.Roles[metadata.ROOT].Keys
-	w.repo.Roles[metadata.ROOT] = w.withKeys(metadata.ROOT, 3)
-	_, err := w.repo.WriteRoot(before[0])
-	w.must(err)
-	w.add("1.1.0")
-	w.refuses(update.Choice{}, "not signed by those whom this host believes")
+func TestWrongRoot(t *testing.T) {
+	t.Run("below the threshold", func(t *testing.T) {
+		w := newWorld(t)
+		before := w.repo.Roles[metadata.ROOT].Keys
+		w.repo.Roles[metadata.ROOT] = w.withKeys(metadata.ROOT, 3)
+		_, err := w.repo.WriteRoot(before[0])
+		w.must(err)
+		w.add("1.1.0")
+		w.refuses(update.Choice{}, "not signed by those whom this host believes")
+	})
+	t.Run("another's", func(t *testing.T) {
+		w, other := newWorld(t), newWorld(t)
+		_, err := other.repo.WriteRoot() // Its number would be the next.
+		w.must(err)
+		other.add("9.9.9")
+		w.source = other.repo.Dir
+		w.refuses(update.Choice{}, "not signed by those whom this host believes")
+	})
+	t.Run("one left out", func(t *testing.T) {
+		w := newWorld(t)
+		second, err := w.repo.WriteRoot()
+		w.must(err)
+		third, err := w.repo.WriteRoot()
+		w.must(err)
+		w.add("1.1.0")
+		w.must(os.Rename(third, second))
+		w.refuses(update.Choice{}, "older than what this host has seen")
+	})
+	t.Run("expired", func(t *testing.T) {
+		w := newWorld(t)
+		w.add("1.1.0")
+		w.now = w.now.Add(366 * 24 * time.Hour)
+		w.must(w.repo.Publish())
+		w.refuses(update.Choice{}, "expired")
+		// Its owner signs another in time, and hosts that were off meanwhile follow.
+		_, err := w.repo.WriteRoot()
+		w.must(err)
+		w.stages("1.1.0")
+	})
+	t.Run("none", func(t *testing.T) {
+		w := newWorld(t)
+		w.add("1.1.0")
+		w.must(os.Remove(filepath.Join(w.install, "root.json")))
+		w.refuses(update.Choice{}, update.ErrNoRoot)
+	})
+	t.Run("no root at all", func(t *testing.T) {
+		w := newWorld(t)
+		w.add("1.1.0")
+		w.must(os.WriteFile(filepath.Join(w.install, "root.json"), []byte("{}"), 0o600))
+		w.refuses(update.Choice{}, "is no root of trust")
+	})
 }
 
 func TestKeyRotationTakenBack(t *testing.T) {
@@ -228,6 +366,36 @@ func TestKeyRotationTakenBack(t *testing.T) {
 	w.refuses(update.Choice{}, "not signed by those whom this host believes")
 }
 
+func TestFastForward(t *testing.T) {
+	w := newWorld(t)
+	w.add("1.1.0")
+	// A thief of the two keys that are online numbers so high that nothing of the owner's would be newer.
+	for range 5 {
+		w.must(w.repo.Refresh())
+	}
+	if _, err := w.updater().Check(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, pattern := range []string{"[3-9].snapshot.json", "timestamp.json"} {
+		files, err := filepath.Glob(filepath.Join(w.repo.Dir, "metadata", pattern))
+		w.must(err)
+		for _, f := range files {
+			w.must(os.Remove(f))
+		}
+	}
+	w.must(w.repo.Refresh())
+	w.refuses(update.Choice{}, "older than what this host has seen")
+	// New keys for the two make hosts forget the numbers.
+	before := w.repo.Roles[metadata.ROOT].Keys
+	for _, role := range []string{metadata.SNAPSHOT, metadata.TIMESTAMP} {
+		w.repo.Roles[role] = w.withKeys(role, 1)
+	}
+	_, err := w.repo.WriteRoot(before...)
+	w.must(err)
+	w.must(w.repo.Refresh())
+	w.stages("1.1.0")
+}
+
 // withKeys is a role with new keys.
 func (w *world) withKeys(role string, n int) sign.Role {
 	w.Helper()
@@ -236,7 +404,7 @@ func (w *world) withKeys(role string, n int) sign.Role {
 	return r
 }
 
-func TestControlPlaneChoosesAmongSignedReleases(t *testing.T) {
+func TestAControlPlaneThatSaysWhereToFetch(t *testing.T) {
 	w := newWorld(t)
 	w.add("1.1.0")
 	w.add("1.2.0")

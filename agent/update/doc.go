@@ -43,8 +43,14 @@
 //     runs, unless a person on this host asks for it by --to.
 //   - Freeze: metadata that has expired is refused, so a mirror cannot hide new releases for longer than that.
 //   - Mix and match: metadata of different releases does not go together; the snapshot names the version of each.
+//   - Fast forward: whoever stole the keys of snapshot and timestamp can number his metadata so high that nothing honest would ever be
+//     newer. Once the root names other keys, hosts forget those numbers.
 //   - Endless data: nothing is read beyond what signed metadata says is its length, or a small bound where nothing is signed yet.
+//   - Slow data: all metadata has a minute, a program fifteen. What was fetched until then is thrown away.
+//   - Arbitrary file: neither signed names nor links in a directory lead to a file outside of the source or of versions/.
 //   - Wrong software: a program for another platform or of another version than its name says is not switched to.
+//   - Wrong root: a root that the one before it has not signed, that leaves one out, or that has expired is not followed; without a root
+//     from the package or the settings nothing is believed at all.
 //   - Stolen root keys: a new root signed by the old one's threshold takes over, and the old keys are worth nothing from then on.
 //   - Key rotation taken back: a root older than the newest believed is not accepted again.
 //   - A control plane that says where to fetch: ECS's messages name a place and a hash. The place is never fetched from; the hash

@@ -2,6 +2,7 @@ package update
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -39,6 +40,20 @@ func (u *Updater) pending() (Record, bool, error) {
 	return r, false, u.cfg.State.save(r)
 }
 
+// underWay has do decide about the update that the current version has to prove itself in, if there is one, while nobody else changes
+// anything. pending says whether there is.
+func (u *Updater) underWay(do func(r *Record) error) (r Record, pending bool, err error) {
+	release, err := u.cfg.State.lock()
+	if err != nil {
+		return r, false, err
+	}
+	defer release()
+	if r, pending, err = u.pending(); err == nil && pending {
+		err = do(&r)
+	}
+	return r, pending, err
+}
+
 // Stopped is how a service ended, in systemd's words ($SERVICE_RESULT, $EXIT_CODE, $EXIT_STATUS of systemd.exec(5)).
 type Stopped struct{ Result, Code, Status string }
 
@@ -53,62 +68,55 @@ func (s Stopped) said() string {
 // GuardStart is to be called before each start of the agent by a program that is known to work. returned says that the version to be
 // started is now the old one again.
 func (u *Updater) GuardStart() (r Record, returned bool, err error) {
-	release, err := u.cfg.State.lock()
-	if err != nil {
-		return r, false, err
-	}
-	defer release()
-	r, pending, err := u.pending()
-	if err != nil || !pending {
-		return r, false, err
-	}
-	r.Starts++
-	if r.Starts > maxStarts {
+	r, _, err = u.underWay(func(r *Record) error {
+		if r.Starts++; r.Starts <= maxStarts {
+			return u.cfg.State.save(*r)
+		}
+		returned = true
 		reason := fmt.Sprintf("version %s was started %d times and never came up", r.To, maxStarts)
 		if r.Reason != "" {
 			reason += ": " + r.Reason
 		}
-		err := u.back(&r, reason)
-		return r, true, err
-	}
-	return r, false, u.cfg.State.save(r)
+		return u.back(r, reason)
+	})
+	return r, returned, err
 }
 
 // GuardStop is to be called after each stop of the agent. returned says that the old version is current again, and has to be started: an
 // end that systemd does not start a service again after (5, which says that a person has to mend something) would otherwise be the end.
 // An end that starting again cannot mend is not waited for a second time.
 func (u *Updater) GuardStop(s Stopped) (r Record, returned bool, err error) {
-	release, err := u.cfg.State.lock()
-	if err != nil {
-		return r, false, err
-	}
-	defer release()
-	r, pending, err := u.pending()
-	if err != nil || !pending {
-		return r, false, err
-	}
+	r, _, err = u.underWay(func(r *Record) error {
+		switch {
+		case r.Starts == 0:
+			return nil // What ended was the old version, to be replaced.
+		case s.Result == "success":
+			r.Starts = 0 // Somebody stopped it, or the host goes down: that says nothing against it.
+			return u.cfg.State.save(*r)
+		case s.hopeless():
+			returned = true
+			return u.back(r, fmt.Sprintf("version %s could not start: %s", r.To, s.said()))
+		}
+		r.Reason = "it ended: " + s.said()
+		return u.cfg.State.save(*r)
+	})
+	return r, returned, err
+}
+
+// hopeless says that starting it again would end the same way: it hung, cannot be executed, or said itself that a person is needed.
+func (s Stopped) hopeless() bool {
 	switch {
-	case r.Starts == 0:
-		return r, false, nil // What ended was the old version, to be replaced.
-	case s.Result == "success":
-		r.Starts = 0 // Somebody stopped it, or the host goes down: that says nothing against it.
-		return r, false, u.cfg.State.save(r)
-	case s.Result == "timeout" || s.Result == "watchdog" || s.Code == "exited" && (s.Status == "5" || s.Status == "203" || s.Status == "126" || s.Status == "127"):
-		err := u.back(&r, fmt.Sprintf("version %s could not start: %s", r.To, s.said()))
-		return r, true, err
+	case s.Result == "timeout", s.Result == "watchdog":
+		return true
+	case s.Code != "exited":
+		return false
 	}
-	r.Reason = "it ended: " + s.said()
-	return r, false, u.cfg.State.save(r)
+	return slices.Contains([]string{"5", "126", "127", "203"}, s.Status)
 }
 
 // Begin is what the agent calls when it starts: the update in which it has to prove itself, if that is so.
 func (u *Updater) Begin() (r Record, pending bool, err error) {
-	release, err := u.cfg.State.lock()
-	if err != nil {
-		return r, false, err
-	}
-	defer release()
-	return u.pending()
+	return u.underWay(func(*Record) error { return nil })
 }
 
 // Outcome is the last update as it stands now.
@@ -116,32 +124,19 @@ func (u *Updater) Outcome() (Record, error) { return u.cfg.State.Record() }
 
 // Confirm ends an update well: the new version stays.
 func (u *Updater) Confirm() (Record, error) {
-	release, err := u.cfg.State.lock()
-	if err != nil {
-		return Record{}, err
-	}
-	defer release()
-	r, pending, err := u.pending()
-	if err != nil || !pending {
-		return r, err
-	}
-	r.Phase, r.Ended, r.Reason, r.Starts, r.Tasks = Confirmed, u.cfg.Now(), "", 0, nil
-	return r, u.cfg.State.save(r)
+	r, _, err := u.underWay(func(r *Record) error {
+		r.Phase, r.Ended, r.Reason, r.Starts, r.Tasks = Confirmed, u.cfg.Now(), "", 0, nil
+		return u.cfg.State.save(*r)
+	})
+	return r, err
 }
 
 // Return ends an update badly: the old version is current again. The caller ends, and is started as that one.
 func (u *Updater) Return(reason string) (Record, error) {
-	release, err := u.cfg.State.lock()
-	if err != nil {
-		return Record{}, err
-	}
-	defer release()
-	r, pending, err := u.pending()
-	if err != nil || !pending {
-		return r, err
-	}
-	r.Starts = 0
-	err = u.back(&r, reason)
+	r, _, err := u.underWay(func(r *Record) error {
+		r.Starts = 0
+		return u.back(r, reason)
+	})
 	return r, err
 }
 

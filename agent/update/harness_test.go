@@ -30,6 +30,8 @@ type world struct {
 	state   string
 	now     time.Time
 	source  string
+	// through may put something between the host and the source.
+	through func(update.Source) update.Source
 }
 
 func newWorld(t *testing.T) *world {
@@ -106,6 +108,9 @@ func (w *world) updater() *update.Updater {
 	w.must(err)
 	source, err := update.ParseSource(w.source, update.SourceConfig{})
 	w.must(err)
+	if w.through != nil {
+		source = w.through(source)
+	}
 	return update.New(update.Config{Install: install, State: state, Now: func() time.Time { return w.now }, Repository: update.NewRepository(update.RepositoryConfig{
 		Source: source, RootKey: install.RootKey(), Dir: filepath.Join(w.state, "tuf"), Platform: platform, Now: func() time.Time { return w.now },
 	})})

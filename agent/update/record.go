@@ -43,10 +43,17 @@ type Record struct {
 	Tasks []string `json:"tasks,omitempty"`
 	// Connected says that the agent was connected to ECS then. One that was not does not have to be now: that it is not To's fault.
 	Connected bool `json:"connected,omitempty"`
+	// Order is the id of ECS's message that led to it; empty when a person or a package did.
+	Order string `json:"order,omitempty"`
 }
 
 // Pending says whether version has yet to prove itself.
 func (r Record) Pending(version string) bool { return r.Phase == Switched && r.To == version }
+
+// CameBack says why a version that returned is not switched to, and what would do it all the same. It matches ErrCameBack.
+func (r Record) CameBack() error {
+	return fmt.Errorf("%w (%s); berth update --to %s tries it again", ErrCameBack, r.Reason, r.To)
+}
 
 // State is the directory in which the record of an Install's updates is.
 type State struct{ dir string }

@@ -34,6 +34,9 @@ var (
 	errSlowProgram  = fmt.Errorf("the source took longer than %s", programTime)
 )
 
+// ErrNoRoot: nobody has said whose releases this host is to believe.
+var ErrNoRoot = errors.New("there is no root of trust")
+
 // Release is a program that was signed for this platform.
 type Release struct {
 	Version string `json:"version"`
@@ -142,8 +145,12 @@ func (r *Repository) refresh(ctx context.Context) (map[string]*metadata.TargetFi
 // package's each time, and a mirror could hide from it that its keys were replaced.
 func (r *Repository) root() ([]byte, error) {
 	packaged, err := os.ReadFile(r.cfg.RootKey)
-	if err != nil {
-		return nil, fmt.Errorf("no root of trust: %w", err)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("%w at %s: the package was built without one; get the root.json of whoever signs these releases, "+
+			"by a way that you trust, and name it in BERTH_UPDATE_ROOT", ErrNoRoot, r.cfg.RootKey)
+	case err != nil:
+		return nil, fmt.Errorf("cannot read the root of trust: %w", err)
 	}
 	given, err := metadata.Root().FromBytes(packaged)
 	if err != nil {

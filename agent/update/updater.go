@@ -167,7 +167,7 @@ func (u *Updater) choose(ctx context.Context, want Choice) (Release, error) {
 	chosen := releases[at]
 	// A timer that updates to whatever is newest does not make a host suffer the same again each night.
 	if r, err := u.cfg.State.Record(); err == nil && want == (Choice{}) && r.Phase == Returned && r.To == chosen.Version {
-		return chosen, fmt.Errorf("cannot update to version %s: %w (%s); --to %[1]s tries it again", chosen.Version, ErrCameBack, r.Reason)
+		return chosen, fmt.Errorf("cannot update to version %s: %w", chosen.Version, r.CameBack())
 	}
 	if newer := Compare(chosen.Version, current); newer == 0 || newer < 0 && want.Version == "" {
 		return chosen, fmt.Errorf("cannot update to version %s: %s is current: %w", chosen.Version, current, ErrNewest)
@@ -222,6 +222,8 @@ func try(ctx context.Context, path, version string) error {
 type Before struct {
 	Tasks     []string
 	Connected bool
+	// Order is the id of ECS's message that has it switched to; empty for a person.
+	Order string
 }
 
 // Switch makes a staged version current, and from then on that version has to prove itself. The caller restarts the agent.
@@ -252,7 +254,7 @@ func (u *Updater) switchTo(version string, before Before) error {
 		return fmt.Errorf("cannot switch to version %s: it is not here", version)
 	}
 	if err := u.cfg.State.save(Record{
-		Phase: Switched, From: current, To: version, At: u.cfg.Now(), Tasks: before.Tasks, Connected: before.Connected,
+		Phase: Switched, From: current, To: version, At: u.cfg.Now(), Tasks: before.Tasks, Connected: before.Connected, Order: before.Order,
 	}); err != nil {
 		return err
 	}
@@ -274,11 +276,16 @@ func (u *Updater) Rollback(before Before) (version string, err error) {
 	if err != nil {
 		return "", err
 	}
-	if version == "" || version == current || !in.Has(version) {
-		return "", ErrNoPrevious
+	r, err := u.cfg.State.Record()
+	if err != nil {
+		return "", err
 	}
-	// A version that a person does not want need not prove itself any more.
-	if r, err := u.cfg.State.Record(); err == nil && r.Pending(current) {
+	switch {
+	case r.Phase == Returned && r.From == current: // The person may not know yet that this is what a rollback would have led to.
+		return "", fmt.Errorf("cannot go back: version %s is back already, since %s. Of version %s: %w", current, r.Ended.Format(time.RFC3339), r.To, r.CameBack())
+	case version == "" || version == current || !in.Has(version):
+		return "", ErrNoPrevious
+	case r.Pending(current): // A version that a person does not want need not prove itself any more.
 		return version, u.back(&r, "somebody asked for it (berth update --rollback)")
 	}
 	return version, u.switchTo(version, before)

@@ -242,8 +242,31 @@ func TestCameBack(t *testing.T) {
 			t.Errorf("%+v: %v", asked, err)
 		}
 	}
+	// A person who wants to go back learns that this has happened, why, and what to do about it.
+	_, err := w.updater().Rollback(update.Before{})
+	for _, want := range []string{"version 1.0.0 is back already, since ", "Of version 1.1.0: it came back", "(ACS is not connected)", "berth update --to 1.1.0 tries it again"} {
+		if !errors.Is(err, update.ErrCameBack) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v does not say %q", err, want)
+		}
+	}
 	w.add("1.2.0")
 	w.stages("1.2.0")
+}
+
+// What ECS's order led to is known after the version has returned, and that of a person is none of ECS's.
+func TestOrderIsRecorded(t *testing.T) {
+	w := newWorld(t)
+	w.add("1.1.0")
+	w.stages("1.1.0")
+	w.must(w.updater().Switch("1.1.0", update.Before{Order: "m1"}))
+	w.play("gate ACS is not connected")
+	if r, err := w.updater().Outcome(); err != nil || r.Order != "m1" {
+		t.Errorf("%+v: %v", r, err)
+	}
+	w.must(w.updater().Switch("1.1.0", update.Before{}))
+	if r, err := w.updater().Outcome(); err != nil || r.Order != "" {
+		t.Errorf("%+v: %v", r, err)
+	}
 }
 
 func TestNothingToGoBackTo(t *testing.T) {
