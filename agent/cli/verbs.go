@@ -25,6 +25,8 @@ func (a *app) verbs() []*cobra.Command {
 		a.agent(),
 		a.local(),
 		a.logd(),
+		a.bake(),
+		a.sbom(),
 		a.seal(),
 		a.purge(),
 		a.init(),

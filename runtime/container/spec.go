@@ -302,6 +302,14 @@ type ImageRecord struct {
 	Protected bool
 }
 
+// Verified is an image all of whose content was compared with its digests.
+type Verified struct {
+	Ref, Digest string
+	// Blobs and Bytes are how much was read, compressed.
+	Blobs int
+	Bytes int64
+}
+
 // Tracked says whether it came or was used through Berth.
 func (i *ImageRecord) Tracked() bool { return i.Pulled || !i.UsedAt.IsZero() }
 
