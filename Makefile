@@ -73,8 +73,14 @@ $(MACHINE)/.done: | deps
 	$(SUDO) packaging/machine/tree.sh $(@D)
 
 .PHONY: packages
-packages: deps $(NFPM) ## build dist/*.deb and dist/*.rpm, the same bytes whenever and wherever they are built
-	packaging/build.sh --nfpm $(NFPM) --out dist
+packages: deps $(NFPM) ## build dist/*.deb and dist/*.rpm, the same bytes wherever they are built; ROOT=FILE says whose updates hosts believe
+	packaging/build.sh --nfpm $(NFPM) --out dist $(if $(ROOT),--root '$(ROOT)')
+
+.PHONY: release
+release: deps $(NFPM) ## packages that believe the newest root of REPO, and their programs in REPO, signed with KEYS
+	@[ -n '$(REPO)' ] && [ -n '$(KEYS)' ] || { printf 'make release REPO=DIR KEYS=DIR; the first time, and then yearly:\n  go run ./packaging/release keys KEYS\n  go run ./packaging/release root REPO KEYS\n' >&2; exit 2; }
+	packaging/build.sh --nfpm $(NFPM) --out dist --root "$$(ls -v '$(REPO)'/metadata/*.root.json | tail -n 1)" --repo '$(REPO)'
+	go run ./packaging/release publish '$(REPO)' '$(KEYS)'
 
 .PHONY: demo
 demo: deps build ## join a cluster and run a task definition, from start to last trace

@@ -2,20 +2,21 @@
 # build.sh builds the packages: a .deb and an .rpm for each architecture. The same commit gives the same bytes, wherever and whenever it
 # is built with the same Go: no time, path, user or tag of the builder gets in.
 #
-#   packaging/build.sh [--nfpm PROGRAM] [--out DIR] [--version VERSION] [--root FILE] [ARCHITECTURE…]
+#   packaging/build.sh [--nfpm PROGRAM] [--out DIR] [--version VERSION] [--root FILE] [--repo REPO] [ARCHITECTURE…]
 #
 # FILE is what `release root` made: whose updates a host with this package believes. Without it there is `berth update` only where the
-# settings name another one.
+# settings name another one (BERTH_UPDATE_ROOT). The very programs of the packages are added to REPO, for `release publish` to sign.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-nfpm=nfpm out=dist version='' root='' archs=()
+nfpm=nfpm out=dist version='' root='' repo='' archs=()
 while [ $# -gt 0 ]; do
 	case $1 in
 	--nfpm) nfpm=$2 && shift 2 ;;
 	--out) out=$2 && shift 2 ;;
 	--version) version=$2 && shift 2 ;;
-	--root) root=$2 && shift 2 ;;
+	--root) root=${2:?--root names no file} && shift 2 ;;
+	--repo) repo=$2 && shift 2 ;;
 	-*) echo "build.sh: unknown option $1" >&2 && exit 2 ;;
 	*) archs+=("$1") && shift ;;
 	esac
@@ -43,6 +44,15 @@ build() { # GOARCH PACKAGE OUTPUT
 		-ldflags "-s -w -buildid= -X github.com/berthd/berth/agent/cli.stamped=$version@$revision" -o "$3" "$2"
 }
 
+if [ -n "$root$repo" ]; then
+	build "$(go env GOHOSTARCH)" ./packaging/release "$work/release"
+fi
+if [ -n "$root" ]; then
+	"$work/release" show "$root" >&2 || exit 1
+else
+	echo "build.sh: without --root hosts with these packages can be updated by packages alone, or by BERTH_UPDATE_ROOT" >&2
+fi
+
 echo "$version" >"$work/version"
 build "$(go env GOHOSTARCH)" ./packaging/pages "$work/pages-of"
 env -i PATH="$PATH" "$work/pages-of" "$work/pages" "$SOURCE_DATE_EPOCH"
@@ -68,6 +78,7 @@ nameless() {
 
 for arch in "${archs[@]}"; do
 	build "$arch" ./agent/cmd/berth "$work/berth"
+	[ -z "$repo" ] || "$work/release" add "$repo" "$version" "linux-$arch" "$work/berth"
 	for format in deb rpm; do
 		changelog='' # of Debian there is one of our own above: nfpm's has a form that Debian's tools do not read
 		[ "$format" = deb ] || changelog="changelog: $work/changelog.yaml"

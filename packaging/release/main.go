@@ -5,6 +5,7 @@
 //	                                           one for snapshot and timestamp; root's belong in a safe
 //	release root REPO KEYS [OLDKEYS]           say whose signatures count; with OLDKEYS, from now on others than before. The file
 //	                                           that it names is what a package has as /usr/lib/berth/root.json
+//	release show ROOT                          say whose signatures a root asks for; fails for one that hosts could not begin with
 //	release add REPO VERSION PLATFORM PROGRAM  copy a program in, for linux-amd64 or linux-arm64
 //	release publish REPO KEYS                  sign all that was added
 //	release refresh REPO KEYS                  sign anew what expires within a week; for a timer on the machine that has these two keys
@@ -20,6 +21,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/berthd/berth/agent/update"
 	"github.com/berthd/berth/agent/update/sign"
@@ -33,7 +35,7 @@ func main() {
 }
 
 // errUsage is a command line that is not understood.
-var errUsage = errors.New("usage: release keys KEYS | root REPO KEYS [OLDKEYS] | add REPO VERSION PLATFORM PROGRAM | publish REPO KEYS | refresh REPO KEYS")
+var errUsage = errors.New("usage: release keys KEYS | root REPO KEYS [OLDKEYS] | show ROOT | add REPO VERSION PLATFORM PROGRAM | publish REPO KEYS | refresh REPO KEYS")
 
 func run(args []string) error {
 	if len(args) == 0 {
@@ -45,6 +47,8 @@ func run(args []string) error {
 		return makeKeys(args[0])
 	case verb == "root" && (len(args) == 2 || len(args) == 3):
 		return root(args)
+	case verb == "show" && len(args) == 1:
+		return show(args[0])
 	case verb == "add" && len(args) == 4:
 		if err := update.CheckVersion(args[1]); err != nil {
 			return err
@@ -172,5 +176,25 @@ func root(args []string) error {
 		return err
 	}
 	fmt.Println(path)
+	return nil
+}
+
+// errExpired: a host could begin with it, but would not believe anything until its owner signs the next.
+var errExpired = errors.New("it has expired: release root writes the next one")
+
+// show says what a root asks for.
+func show(path string) error {
+	r, err := sign.ReadRoot(path)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("root %d, until %s:", r.Version, r.Expires.Format(time.DateOnly))
+	for _, role := range sign.Roles() {
+		fmt.Printf(" %s %d of %d", role, r.Threshold[role], r.Keys[role])
+	}
+	fmt.Println()
+	if time.Now().After(r.Expires) {
+		return fmt.Errorf("cannot use %s: %w", path, errExpired)
+	}
 	return nil
 }

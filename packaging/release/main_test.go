@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"testing"
@@ -38,6 +39,7 @@ func TestHostsBelieveWhatIsSigned(t *testing.T) {
 	}
 	do("keys", keys)
 	do("root", repo, keys)
+	do("show", filepath.Join(repo, "metadata/1.root.json"))
 	do("add", repo, "1.0.0", "linux-amd64", program)
 	do("publish", repo, keys)
 	if v := newest(); v != "1.0.0" {
@@ -59,9 +61,23 @@ func TestRefusals(t *testing.T) {
 	if err := run([]string{"keys", keys}); err != nil {
 		t.Fatal(err)
 	}
+	// A root that too few of its own keys have signed.
+	root := filepath.Join(dir, "repo/metadata/1.root.json")
+	if err := run([]string{"root", filepath.Join(dir, "repo"), keys}); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	weak := filepath.Join(dir, "weak.json")
+	if err := os.WriteFile(weak, bytes.Replace(text, []byte(`"threshold": 2`), []byte(`"threshold": 4`), 1), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for name, args := range map[string][]string{
 		"nothing": nil, "unknown": {"sing", "x"}, "too few": {"add", dir}, "over keys": {"keys", keys},
 		"version": {"add", dir, "../1.0.0", "linux-amd64", "/bin/true"}, "no keys": {"root", dir, dir},
+		"weak root": {"show", weak}, "no root": {"show", filepath.Join(keys, "root-1.pem")},
 	} {
 		if err := run(args); err == nil {
 			t.Errorf("%s: %v worked", name, args)

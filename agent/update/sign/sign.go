@@ -90,6 +90,34 @@ func (r *Repository) WriteRoot(before ...ed25519.PrivateKey) (path string, err e
 	return filepath.Join(r.metadata(), name), write(r, root, signers, name)
 }
 
+// Root is whose signatures count, as a root metadata file says.
+type Root struct {
+	Version int64
+	Expires time.Time
+	// Keys and Threshold are how many keys each role has, and how many of them have to sign.
+	Keys, Threshold map[string]int
+}
+
+// ReadRoot reads a root that hosts could begin with: signed by enough of its own keys. Whether it has expired is for the caller to see.
+func ReadRoot(path string) (Root, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return Root{}, fmt.Errorf("cannot read root: %w", err)
+	}
+	m, err := metadata.Root().FromBytes(data)
+	if err == nil {
+		err = m.VerifyDelegate(metadata.ROOT, m)
+	}
+	if err != nil {
+		return Root{}, fmt.Errorf("cannot use %s as root: %w", path, err)
+	}
+	r := Root{m.Signed.Version, m.Signed.Expires, map[string]int{}, map[string]int{}}
+	for name, role := range m.Signed.Roles {
+		r.Keys[name], r.Threshold[name] = len(role.KeyIDs), role.Threshold
+	}
+	return r, nil
+}
+
 // Add copies a program into the repository, as that version for that platform (linux-amd64). Publish makes it known.
 func (r *Repository) Add(version, platform, program string) error {
 	data, err := os.ReadFile(program)
