@@ -19,7 +19,6 @@
 //	agent/config                 W  file and environment to one Config; the only reader of the environment
 //	agent/control                C  register, discover endpoints, keep sessions, send the outbox
 //	agent/control/acs            A  payloads to task definitions, acknowledgements
-//	agent/control/backoff        W  how long to wait before another try
 //	agent/control/ecsapi         A  signed JSON 1.1 calls
 //	agent/control/tcs            A  metrics and health to publish requests
 //	agent/control/ws             A  websocket: dial, sign, deadlines; knows no ECS
@@ -62,6 +61,7 @@
 //	packaging/machine            T  Debian machines with systemd, for tests
 //	packaging/pages              T  man pages and completions, from the command line itself
 //	packaging/release            T  makes signing keys, signs a directory of releases
+//	runtime/backoff              W  how long to wait before another try
 //	runtime/cgroups              A  the tasks' own cgroups, as ECS names them
 //	runtime/container            W  Spec, Status, Exit, Event, error kinds, Runtime: the contract
 //	runtime/ctrd                 A  containerd: images, start, stop, exec, events, leftovers

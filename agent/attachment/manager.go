@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/berthd/berth/agent/task"
+	"github.com/berthd/berth/runtime/backoff"
 )
 
 // ErrKind says that the host knows nothing of attachments of a kind.
@@ -207,7 +208,7 @@ func (m *Manager) await(ctx context.Context, w *watched, log *zap.Logger) bool {
 		if first {
 			log.Error("cannot write down that an attachment is there; trying on", zap.Error(err))
 		}
-		if !pause(ctx) {
+		if !backoff.Wait(ctx, retryPause) {
 			return false
 		}
 	}
@@ -270,14 +271,3 @@ func (m *Manager) forget(w *watched) {
 
 // retryPause is the pause before a failed write is tried again.
 const retryPause = time.Second
-
-func pause(ctx context.Context) bool {
-	timer := time.NewTimer(retryPause)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"math/rand/v2"
 	"net/http"
 	"strings"
 	"time"
@@ -17,6 +16,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+
+	"github.com/berthd/berth/runtime/backoff"
 )
 
 // How a call is tried again: as often as the SDK does it, and as patiently.
@@ -79,11 +80,7 @@ func (c *call) do(ctx context.Context) ([]byte, http.Header, error) {
 		if err == nil || ctx.Err() != nil || n == callAttempts || is && !refused.again() {
 			return answer, header, err
 		}
-		timer := time.NewTimer(rand.N(pause) + pause/10)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
+		if !backoff.Wait(ctx, backoff.Jittered(pause/10, pause)) {
 			return nil, nil, err
 		}
 	}

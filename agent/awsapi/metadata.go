@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
@@ -19,6 +18,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials/ec2rolecreds"
 	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
 	"go.uber.org/zap"
+
+	"github.com/berthd/berth/runtime/backoff"
 )
 
 // The errors of Metadata.
@@ -297,11 +298,7 @@ func (m *Metadata) retry(ctx context.Context, limit time.Duration, f func(contex
 		if err == nil || errors.Is(err, ErrNotSet) {
 			return v, err
 		}
-		timer := time.NewTimer(delay + rand.N(delay/5))
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
+		if !backoff.Wait(ctx, backoff.Jittered(delay, delay/5)) {
 			return "", err
 		}
 	}

@@ -6,11 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/berthd/berth/runtime/backoff"
 )
 
 // How DescribeTags is called, spec/control-plane.md §1.5.
@@ -55,11 +56,7 @@ func InstanceTags(ctx context.Context, cfg InstanceTagsConfig) (map[string]strin
 		if !again || n == tagsAttempts {
 			return nil, fmt.Errorf("cannot call DescribeTags: %w", err)
 		}
-		timer := time.NewTimer(pause + rand.N(pause/5))
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
+		if !backoff.Wait(ctx, backoff.Jittered(pause, pause/5)) {
 			return nil, fmt.Errorf("cannot call DescribeTags: %w", context.Cause(ctx))
 		}
 	}

@@ -10,7 +10,7 @@ import (
 	"github.com/google/uuid"
 	"go.uber.org/zap"
 
-	"github.com/berthd/berth/agent/control/backoff"
+	"github.com/berthd/berth/runtime/backoff"
 	"github.com/berthd/berth/agent/wire/ecs"
 )
 

@@ -7,9 +7,9 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/berthd/berth/agent/control/backoff"
 	"github.com/berthd/berth/agent/task"
 	"github.com/berthd/berth/agent/wire/ecs"
+	"github.com/berthd/berth/runtime/backoff"
 )
 
 // Outbox keeps state changes until they are sent, over restarts too.

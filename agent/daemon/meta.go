@@ -15,7 +15,6 @@ import (
 
 	"github.com/berthd/berth/agent/awsapi"
 	"github.com/berthd/berth/agent/config"
-	"github.com/berthd/berth/agent/control/backoff"
 	"github.com/berthd/berth/agent/control/ecsapi"
 	"github.com/berthd/berth/agent/credentials"
 	"github.com/berthd/berth/agent/engine"
@@ -23,6 +22,7 @@ import (
 	"github.com/berthd/berth/agent/wire/ecs"
 	"github.com/berthd/berth/metrics"
 	"github.com/berthd/berth/metrics/cgroup"
+	"github.com/berthd/berth/runtime/backoff"
 	"github.com/berthd/berth/runtime/cgroups"
 )
 

@@ -19,6 +19,7 @@ import (
 	"github.com/berthd/berth/agent/hostapi"
 	"github.com/berthd/berth/agent/systemd"
 	"github.com/berthd/berth/metrics/prom"
+	"github.com/berthd/berth/runtime/backoff"
 	"github.com/berthd/berth/runtime/container"
 	"github.com/berthd/berth/runtime/logs"
 )
@@ -87,11 +88,7 @@ func (a *agent) listenIntrospection(ctx context.Context) (net.Listener, error) {
 		if first {
 			a.log.Warn("cannot listen for the introspection API; trying again", zap.String("address", address), zap.Error(err))
 		}
-		timer := time.NewTimer(5 * time.Second)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
+		if !backoff.Wait(ctx, 5*time.Second) {
 			return nil, context.Cause(ctx)
 		}
 	}

@@ -23,6 +23,7 @@ import (
 	"github.com/berthd/berth/agent/engine"
 	"github.com/berthd/berth/agent/store"
 	"github.com/berthd/berth/agent/systemd"
+	"github.com/berthd/berth/runtime/backoff"
 	"github.com/berthd/berth/runtime/network"
 	"github.com/berthd/berth/runtime/volumes"
 )
@@ -130,11 +131,7 @@ func (s *sessions) join(ctx context.Context) (control.Identity, error) {
 		}
 		s.acs.Connected(false, err)
 		s.log.Error("cannot join the cluster; trying again", zap.Duration("in", retryJoin), zap.Error(err))
-		timer := time.NewTimer(retryJoin)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
+		if !backoff.Wait(ctx, retryJoin) {
 			return identity, context.Cause(ctx)
 		}
 	}

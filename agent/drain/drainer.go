@@ -10,7 +10,7 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/berthd/berth/agent/control/backoff"
+	"github.com/berthd/berth/runtime/backoff"
 )
 
 const (

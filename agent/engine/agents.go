@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/berthd/berth/agent/task"
+	"github.com/berthd/berth/runtime/backoff"
 	"github.com/berthd/berth/runtime/container"
 )
 
@@ -112,7 +113,7 @@ func (k *keeper) loop(ctx context.Context) {
 		case ctx.Err() != nil, errors.Is(err, container.ErrNotRunning), errors.Is(err, container.ErrNotFound):
 			return // The machine knows how its container does.
 		case errors.Is(err, container.ErrUnavailable):
-			if !pause(ctx, retryPause) {
+			if !backoff.Wait(ctx, retryPause) {
 				return
 			}
 			continue
@@ -128,7 +129,7 @@ func (k *keeper) loop(ctx context.Context) {
 			k.say(task.ReportStopped, reason)
 			return
 		}
-		if !pause(ctx, agentPause(k.failures)) {
+		if !backoff.Wait(ctx, agentPause(k.failures)) {
 			return
 		}
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/berthd/berth/agent/task"
 	"github.com/berthd/berth/ipam"
+	"github.com/berthd/berth/runtime/backoff"
 	"github.com/berthd/berth/runtime/container"
 )
 
@@ -118,7 +119,7 @@ func (r *runner) imageOf(ctx context.Context, c *task.Container, image container
 // it does not come back before ctx ends, that is the reason, and not the time.
 func persevere(ctx context.Context, ask func() error) error {
 	err := ask()
-	for errors.Is(err, container.ErrUnavailable) && pause(ctx, retryPause) {
+	for errors.Is(err, container.ErrUnavailable) && backoff.Wait(ctx, retryPause) {
 		again := ask()
 		if again != nil && ctx.Err() != nil {
 			return err

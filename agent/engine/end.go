@@ -12,6 +12,7 @@ import (
 
 	"github.com/berthd/berth/agent/task"
 	"github.com/berthd/berth/ipam"
+	"github.com/berthd/berth/runtime/backoff"
 	"github.com/berthd/berth/runtime/container"
 )
 
@@ -65,7 +66,7 @@ func (r *runner) signal(ctx context.Context, name string, kill bool, image conta
 			level = zap.WarnLevel // Once for each signal; it is tried every second.
 		}
 		r.log.Log(level, "cannot signal container; trying again", zap.String("container", name), zap.Bool("kill", kill), zap.Error(err))
-		if pause(ctx, retryPause) {
+		if backoff.Wait(ctx, retryPause) {
 			r.tell(task.SignalFailed{Container: name, Kill: kill, At: tried})
 		}
 	}
@@ -186,7 +187,7 @@ func (r *runner) remove(ctx context.Context) {
 	// The record stays until ECS knows how the task ended: until then ECS may send
 	// the task again, and it would run twice (spec/task-engine.md §8.2).
 	for ctx.Err() == nil && e.store.Waiting(r.id) {
-		pause(ctx, reportPause)
+		backoff.Wait(ctx, reportPause)
 	}
 	if ctx.Err() == nil {
 		r.tell(task.Removed{})
@@ -203,19 +204,7 @@ func (r *runner) insist(ctx context.Context, message string, f func() error) {
 		if first {
 			r.log.Warn(message, zap.Error(err))
 		}
-		pause(ctx, retryPause)
-	}
-}
-
-// pause waits for d and says whether ctx still stands.
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
+		backoff.Wait(ctx, retryPause)
 	}
 }
 

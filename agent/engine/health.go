@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/berthd/berth/agent/task"
+	"github.com/berthd/berth/runtime/backoff"
 	"github.com/berthd/berth/runtime/container"
 )
 
@@ -51,7 +52,7 @@ func (p *prober) loop(ctx context.Context) {
 		// The agent was restarted, and so were the probers of all other containers.
 		wait = rand.N(p.check.Interval)
 	}
-	for ; pause(ctx, wait); wait = p.check.Interval {
+	for ; backoff.Wait(ctx, wait); wait = p.check.Interval {
 		began := time.Now()
 		code, output, err := p.probe(ctx)
 		switch {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/berthd/berth/agent/task"
 	"github.com/berthd/berth/ipam"
+	"github.com/berthd/berth/runtime/backoff"
 	"github.com/berthd/berth/runtime/container"
 )
 
@@ -139,11 +140,7 @@ func (r *runner) persist(ctx context.Context, work []task.Work) bool {
 		if first {
 			r.log.Error("cannot write the task down; nothing is done for it until that works", zap.Error(err))
 		}
-		timer := time.NewTimer(commitRetry)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
+		if !backoff.Wait(ctx, commitRetry) {
 			return false
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/containerd/typeurl/v2"
 	"go.uber.org/zap"
 
+	"github.com/berthd/berth/runtime/backoff"
 	"github.com/berthd/berth/runtime/container"
 )
 
@@ -43,11 +44,7 @@ func (r *Runtime) Events(ctx context.Context) <-chan container.Event {
 				pause = 10 * time.Millisecond
 				r.log.Info("containerd's event stream ended and is opened again", zap.Error(err))
 			}
-			timer := time.NewTimer(pause)
-			select {
-			case <-timer.C:
-			case <-ctx.Done():
-				timer.Stop()
+			if !backoff.Wait(ctx, pause) {
 				return
 			}
 			pause = min(2*pause, reopenPause)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"strings"
@@ -19,6 +18,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/berthd/berth/runtime/backoff"
 	"github.com/berthd/berth/runtime/container"
 )
 
@@ -279,11 +279,7 @@ func retry(ctx context.Context, how perseverance, step func() error) error {
 		if err == nil || try >= how.tries || !transient(err) || context.Cause(ctx) != nil {
 			return err
 		}
-		timer := time.NewTimer(pause*9/10 + rand.N(pause/5)) // a fifth of it by chance
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
+		if !backoff.Wait(ctx, backoff.Jittered(pause*9/10, pause/5)) {
 			return err
 		}
 		pause = min(pause*time.Duration(how.factor), how.most)

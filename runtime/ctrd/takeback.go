@@ -8,6 +8,8 @@ import (
 	tasks "github.com/containerd/containerd/api/services/tasks/v1"
 	tasktypes "github.com/containerd/containerd/api/types/task"
 	"github.com/containerd/errdefs"
+
+	"github.com/berthd/berth/runtime/backoff"
 )
 
 // When an agent is killed while containerd makes a process for it, containerd
@@ -36,14 +38,8 @@ func (r *Runtime) awaitTakeback(ctx context.Context, s stored) error {
 	if left <= 0 || !s.CreatedAt.Before(r.opened) {
 		return nil
 	}
-	timer := time.NewTimer(left)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
+	backoff.Wait(ctx, left)
+	return context.Cause(ctx)
 }
 
 // makeTask has containerd make the process. It tries again where an earlier

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/berthd/berth/runtime/backoff"
 	"github.com/berthd/berth/runtime/container"
 )
 
@@ -355,17 +356,8 @@ func (r *Runtime) end(rec *record, exit container.Exit) {
 
 // wait lets d pass unless ctx ends first.
 func wait(ctx context.Context, d time.Duration) error {
-	if d <= 0 {
-		return context.Cause(ctx)
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
+	backoff.Wait(ctx, d)
+	return context.Cause(ctx)
 }
 
 func copyStatus(s container.Status) container.Status {

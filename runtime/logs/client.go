@@ -19,6 +19,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/berthd/berth/runtime/backoff"
 	"github.com/berthd/berth/runtime/container"
 )
 
@@ -297,7 +298,7 @@ func (c *Client) Keep(ctx context.Context) error {
 				c.cfg.Log.Warn("log process does not answer; trying until it does, and no container starts until then", zap.Error(err))
 			}
 			// request has waited for Patience, unless no process could be started.
-			_ = pause(ctx, keepPause) // The loop looks at ctx.
+			backoff.Wait(ctx, keepPause) // The loop looks at ctx.
 			continue
 		}
 		if silent {

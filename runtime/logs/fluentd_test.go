@@ -23,6 +23,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/zap"
 
+	"github.com/berthd/berth/runtime/backoff"
 	"github.com/berthd/berth/runtime/logs/forwardtest"
 )
 
@@ -74,7 +75,7 @@ func writeAll(t *testing.T, d Driver, entries ...Entry) {
 	for len(entries) > 0 {
 		n, err := d.Write(ctx, entries)
 		if err != nil {
-			if pauseErr := pause(ctx, 5*time.Millisecond); pauseErr != nil {
+			if !backoff.Wait(ctx, 5*time.Millisecond) {
 				t.Fatal(err)
 			}
 		}

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/berthd/berth/runtime/backoff"
 )
 
 const (
@@ -93,8 +95,8 @@ func (l *link) drain(ctx context.Context) error {
 		if err == nil && left == 0 {
 			return nil
 		}
-		if err == nil {
-			err = pause(ctx, wait)
+		if err == nil && !backoff.Wait(ctx, wait) {
+			err = errStopped
 		}
 		if err != nil {
 			l.drop()

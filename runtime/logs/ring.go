@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/berthd/berth/runtime/backoff"
 )
 
 // ring is mode=non-blocking: a bounded queue in memory before a driver. A line
@@ -142,7 +144,7 @@ func (r *ring) send(ctx context.Context) bool {
 				zap.Int64("dropped", r.dropped.count()))
 			stuck = true
 		}
-		if pause(ctx, wait) != nil {
+		if !backoff.Wait(ctx, wait) {
 			return false
 		}
 		wait = min(2*wait, retryMost)

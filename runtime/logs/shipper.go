@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"maps"
-	"math/rand/v2"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -12,6 +11,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/berthd/berth/runtime/backoff"
 )
 
 // shipMost is the longest pause before a log service that does not answer is
@@ -155,7 +156,7 @@ func (s *shipper) open(ctx context.Context, c Container) Driver {
 
 // pause waits before another try and answers how long the next pause is to be.
 func (s *shipper) pause(ctx context.Context, wait time.Duration) time.Duration {
-	_ = pause(ctx, wait/2+rand.N(wait)) // The loop looks at ctx.
+	backoff.Wait(ctx, backoff.Jittered(wait/2, wait)) // The loop looks at ctx.
 	return min(2*wait, shipMost)
 }
 

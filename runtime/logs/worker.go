@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/berthd/berth/runtime/backoff"
 )
 
 // Retrying a driver that fails, and ending a container.
@@ -229,24 +231,12 @@ func (w *worker) write(ctx context.Context, i int, entries []Entry) error {
 			continue
 		}
 		w.trouble.failed(err)
-		if err := pause(ctx, wait); err != nil {
-			return err
+		if !backoff.Wait(ctx, wait) {
+			return errStopped
 		}
 		if !errors.Is(err, errFull) { // there is room again as soon as the far end has taken something
 			wait = min(2*wait, retryMost)
 		}
 	}
 	return nil
-}
-
-// pause waits for a time, or for ctx to end.
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return errStopped
-	}
 }

@@ -11,11 +11,11 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/berthd/berth/agent/control/backoff"
 	"github.com/berthd/berth/agent/control/ws"
 	"github.com/berthd/berth/agent/credentials"
 	"github.com/berthd/berth/agent/task"
 	wire "github.com/berthd/berth/agent/wire/acs"
+	"github.com/berthd/berth/runtime/backoff"
 )
 
 // Tasks runs tasks. Its methods may be called at once for different tasks.

@@ -16,8 +16,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/berthd/berth/agent/control/backoff"
 	"github.com/berthd/berth/agent/wire/ecs"
+	"github.com/berthd/berth/runtime/backoff"
 )
 
 // ErrTransient says that doing the same later can help: throttling, trouble of

@@ -11,11 +11,11 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/berthd/berth/agent/control/backoff"
 	"github.com/berthd/berth/agent/control/ws"
 	"github.com/berthd/berth/agent/health"
 	wire "github.com/berthd/berth/agent/wire/tcs"
 	"github.com/berthd/berth/metrics"
+	"github.com/berthd/berth/runtime/backoff"
 )
 
 // Sample is what one container used since the last Collect.

@@ -11,7 +11,7 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/berthd/berth/agent/control/backoff"
+	"github.com/berthd/berth/runtime/backoff"
 )
 
 // Service is where a session is kept, and who is told of it.

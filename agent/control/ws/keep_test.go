@@ -9,9 +9,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/berthd/berth/agent/control/backoff"
 	"github.com/berthd/berth/agent/control/ws"
 	"github.com/berthd/berth/agent/control/wstest"
+	"github.com/berthd/berth/runtime/backoff"
 )
 
 // TestKeeper: one session after another, with the waits that each end calls for.

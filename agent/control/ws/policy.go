@@ -4,7 +4,7 @@ import (
 	"errors"
 	"time"
 
-	"github.com/berthd/berth/agent/control/backoff"
+	"github.com/berthd/berth/runtime/backoff"
 )
 
 // flapping is the life below which even an orderly end is not answered at once:

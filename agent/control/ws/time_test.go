@@ -6,9 +6,9 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/berthd/berth/agent/control/backoff"
 	"github.com/berthd/berth/agent/control/ws"
 	"github.com/berthd/berth/agent/control/wstest"
+	"github.com/berthd/berth/runtime/backoff"
 )
 
 // timed runs one session in a bubble of time and answers how long it lasted.

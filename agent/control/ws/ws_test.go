@@ -8,9 +8,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/berthd/berth/agent/control/backoff"
 	"github.com/berthd/berth/agent/control/ws"
 	"github.com/berthd/berth/agent/control/wstest"
+	"github.com/berthd/berth/runtime/backoff"
 )
 
 // run dials and reads to the end of the session.

@@ -6,7 +6,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/berthd/berth/agent/control/backoff"
+	"github.com/berthd/berth/runtime/backoff"
 )
 
 func TestLadder(t *testing.T) {
