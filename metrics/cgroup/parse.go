@@ -2,6 +2,7 @@ package cgroup
 
 import (
 	"bytes"
+	"iter"
 	"math"
 	"time"
 
@@ -14,6 +15,18 @@ func nextLine(b []byte) (line, rest []byte) {
 	return line, rest
 }
 
+// lines are those of a file.
+func lines(b []byte) iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		for len(b) > 0 {
+			var line []byte
+			if line, b = nextLine(b); !yield(line) {
+				return
+			}
+		}
+	}
+}
+
 // nextWord splits off the first word of a line.
 func nextWord(b []byte) (word, rest []byte) {
 	b = bytes.TrimLeft(b, " \t")
@@ -21,6 +34,18 @@ func nextWord(b []byte) (word, rest []byte) {
 		return b[:i], b[i+1:]
 	}
 	return b, nil
+}
+
+// words are those of a line.
+func words(b []byte) iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		for len(b) > 0 {
+			var word []byte
+			if word, b = nextWord(b); !yield(word) {
+				return
+			}
+		}
+	}
 }
 
 // number reads a decimal number. The word max is no limit; anything else is zero and false.
@@ -55,9 +80,7 @@ func single(b []byte) uint64 {
 
 // keyed calls set for each "key value" line.
 func keyed(b []byte, set func(key []byte, value uint64)) {
-	for len(b) > 0 {
-		var line []byte
-		line, b = nextLine(b)
+	for line := range lines(b) {
 		key, rest := nextWord(line)
 		word, _ := nextWord(rest)
 		if n, ok := number(word); ok {
@@ -80,17 +103,13 @@ func device(b []byte) (major, minor uint64, ok bool) {
 // stall reads a pressure file, the two lines "some" and "full".
 func stall(b []byte) metrics.Stall {
 	var s metrics.Stall
-	for len(b) > 0 {
-		var line []byte
-		line, b = nextLine(b)
+	for line := range lines(b) {
 		kind, rest := nextWord(line)
 		avg10, total := &s.SomeAvg10, &s.Some
 		if string(kind) == "full" {
 			avg10, total = &s.FullAvg10, &s.Full
 		}
-		for len(rest) > 0 {
-			var word []byte
-			word, rest = nextWord(rest)
+		for word := range words(rest) {
 			key, value, _ := bytes.Cut(word, []byte{'='})
 			switch string(key) {
 			case "avg10":

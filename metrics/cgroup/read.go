@@ -16,6 +16,13 @@ func openAll(files ...*file) error {
 	return nil
 }
 
+// closeAll closes the files that are open.
+func closeAll(files ...*file) {
+	for _, f := range files {
+		f.close()
+	}
+}
+
 // openFirst opens the first file that exists.
 func openFirst(files []file) error {
 	for i := range files {
@@ -51,6 +58,26 @@ func readLimit(f *file, n *uint64, buf *[]byte) error {
 		*n = single(b)
 	}
 	return err
+}
+
+// readKeyed reads an open file of "key value" lines and calls set for each.
+func readKeyed(f *file, buf *[]byte, set func(key []byte, n uint64)) error {
+	b, err := f.read(buf)
+	keyed(b, set)
+	return err
+}
+
+// readUsage reads the memory in use from an open one-value file. A peak read some seconds ago may have been passed since.
+func readUsage(f *file, m *metrics.Memory, buf *[]byte) error {
+	b, err := f.read(buf)
+	if err != nil {
+		return err
+	}
+	m.Usage = single(b)
+	if m.Peak > 0 {
+		m.Peak = max(m.Peak, m.Usage)
+	}
+	return nil
 }
 
 // readPressure reads a pressure file, if there is one.

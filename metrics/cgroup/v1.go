@@ -38,8 +38,7 @@ func (c *cpuAcct1) fast(s *metrics.Sample, buf *[]byte) error {
 		return err
 	}
 	s.CPU.Usage = single(b)
-	b, err = c.stat.read(buf)
-	keyed(b, func(key []byte, n uint64) {
+	return readKeyed(&c.stat, buf, func(key []byte, n uint64) {
 		switch string(key) {
 		case "user":
 			s.CPU.User = n * nanosPerTick
@@ -47,7 +46,6 @@ func (c *cpuAcct1) fast(s *metrics.Sample, buf *[]byte) error {
 			s.CPU.System = n * nanosPerTick
 		}
 	})
-	return err
 }
 
 func (c *cpuAcct1) slow(*metrics.Sample, *[]byte) error { return openAll(&c.usage, &c.stat) }
@@ -55,21 +53,15 @@ func (c *cpuAcct1) slow(*metrics.Sample, *[]byte) error { return openAll(&c.usag
 func (c *cpuAcct1) detail(d *metrics.Detail, buf *[]byte) error {
 	b, err := c.perCPU.readOnce(buf)
 	line, _ := nextLine(b)
-	for {
-		var word []byte
-		word, line = nextWord(line)
-		n, ok := number(word)
-		if !ok {
-			return err
+	for word := range words(line) {
+		if n, ok := number(word); ok {
+			d.PerCPU = append(d.PerCPU, n)
 		}
-		d.PerCPU = append(d.PerCPU, n)
 	}
+	return err
 }
 
-func (c *cpuAcct1) close() {
-	c.usage.close()
-	c.stat.close()
-}
+func (c *cpuAcct1) close() { closeAll(&c.usage, &c.stat) }
 
 // cpu1 is the version 1 cpu controller: throttling only.
 type cpu1 struct {
@@ -79,8 +71,7 @@ type cpu1 struct {
 func newCPU1(dir string) controller { return &cpu1{stat: newFile(dir, "cpu.stat")} }
 
 func (c *cpu1) fast(s *metrics.Sample, buf *[]byte) error {
-	b, err := c.stat.read(buf)
-	keyed(b, func(key []byte, n uint64) {
+	return readKeyed(&c.stat, buf, func(key []byte, n uint64) {
 		switch string(key) {
 		case "nr_periods":
 			s.CPU.Periods = n
@@ -90,7 +81,6 @@ func (c *cpu1) fast(s *metrics.Sample, buf *[]byte) error {
 			s.CPU.ThrottledTime = n
 		}
 	})
-	return err
 }
 
 func (c *cpu1) slow(*metrics.Sample, *[]byte) error { return openAll(&c.stat) }
@@ -115,25 +105,17 @@ func newMemory1(dir string) controller {
 
 func (c *memory1) fast(s *metrics.Sample, buf *[]byte) error {
 	m := &s.Memory
-	b, err := c.usage.read(buf)
-	if err != nil {
+	if err := readUsage(&c.usage, m, buf); err != nil {
 		return err
 	}
-	m.Usage = single(b)
-	if m.Peak > 0 {
-		m.Peak = max(m.Peak, m.Usage)
-	}
-	if b, err = c.stat.read(buf); err != nil {
+	if err := readKeyed(&c.stat, buf, func(key []byte, n uint64) { memoryStat1(m, key, n) }); err != nil {
 		return err
 	}
-	keyed(b, func(key []byte, n uint64) { memoryStat1(m, key, n) })
-	b, err = c.oom.read(buf)
-	keyed(b, func(key []byte, n uint64) {
+	return readKeyed(&c.oom, buf, func(key []byte, n uint64) {
 		if string(key) == "oom_kill" {
 			m.OOMKills = n
 		}
 	})
-	return err
 }
 
 // memoryStat1 takes what is wanted from a version 1 memory.stat. The total_ keys include child cgroups, as the usage does; cache
@@ -179,11 +161,7 @@ func (c *memory1) detail(d *metrics.Detail, buf *[]byte) error {
 	return readMemoryStat(&c.stat, d, buf)
 }
 
-func (c *memory1) close() {
-	c.usage.close()
-	c.stat.close()
-	c.oom.close()
-}
+func (c *memory1) close() { closeAll(&c.usage, &c.stat, &c.oom) }
 
 // io1 is the version 1 blkio controller: a line per device and operation, "8:0 Read 4096". The throttling files come first, since
 // they count for every I/O scheduler; those of BFQ and CFQ count only the devices which have that scheduler.
@@ -264,9 +242,7 @@ func operations1(files []file, buf *[]byte, add func(which metrics.DeviceIO, rea
 		return nil
 	}
 	b, err := f.read(buf)
-	for len(b) > 0 {
-		var line []byte
-		line, b = nextLine(b)
+	for line := range lines(b) {
 		deviceLine1(line, add)
 	}
 	return err

@@ -25,8 +25,7 @@ func newCPU2(dir string) controller {
 }
 
 func (c *cpu2) fast(s *metrics.Sample, buf *[]byte) error {
-	b, err := c.stat.read(buf)
-	keyed(b, func(key []byte, n uint64) {
+	return readKeyed(&c.stat, buf, func(key []byte, n uint64) {
 		switch string(key) {
 		case "usage_usec":
 			s.CPU.Usage = n * nanosPerMicro
@@ -42,7 +41,6 @@ func (c *cpu2) fast(s *metrics.Sample, buf *[]byte) error {
 			s.CPU.ThrottledTime = n * nanosPerMicro
 		}
 	})
-	return err
 }
 
 func (c *cpu2) slow(s *metrics.Sample, buf *[]byte) error {
@@ -69,21 +67,13 @@ func newMemory2(dir string) controller {
 
 func (c *memory2) fast(s *metrics.Sample, buf *[]byte) error {
 	m := &s.Memory
-	b, err := c.current.read(buf)
-	if err != nil {
+	if err := readUsage(&c.current, m, buf); err != nil {
 		return err
 	}
-	m.Usage = single(b)
-	// A peak read some seconds ago may have been passed since.
-	if m.Peak > 0 {
-		m.Peak = max(m.Peak, m.Usage)
-	}
-	if b, err = c.stat.read(buf); err != nil {
+	if err := readKeyed(&c.stat, buf, func(key []byte, n uint64) { memoryStat2(m, key, n) }); err != nil {
 		return err
 	}
-	keyed(b, func(key []byte, n uint64) { memoryStat2(m, key, n) })
-	b, err = c.events.read(buf)
-	keyed(b, func(key []byte, n uint64) {
+	return readKeyed(&c.events, buf, func(key []byte, n uint64) {
 		switch string(key) {
 		case "max":
 			m.FailCount = n
@@ -91,7 +81,6 @@ func (c *memory2) fast(s *metrics.Sample, buf *[]byte) error {
 			m.OOMKills = n
 		}
 	})
-	return err
 }
 
 // memoryStat2 takes what is wanted from a version 2 memory.stat.
@@ -134,11 +123,7 @@ func (c *memory2) detail(d *metrics.Detail, buf *[]byte) error {
 	return readMemoryStat(&c.stat, d, buf)
 }
 
-func (c *memory2) close() {
-	c.current.close()
-	c.stat.close()
-	c.events.close()
-}
+func (c *memory2) close() { closeAll(&c.current, &c.stat, &c.events) }
 
 // io2 is the version 2 io controller: a line per device, "8:0 rbytes=1 wbytes=2 rios=3 wios=4 …".
 type io2 struct {
@@ -151,11 +136,8 @@ func newIO2(dir string) controller {
 
 func (c *io2) fast(s *metrics.Sample, buf *[]byte) error {
 	b, err := c.stat.read(buf)
-	for len(b) > 0 {
-		var line []byte
-		line, b = nextLine(b)
-		d, ok := deviceLine2(line)
-		if ok {
+	for line := range lines(b) {
+		if d, ok := deviceLine2(line); ok {
 			addIO(&s.IO, d.BlockIO)
 		}
 	}
@@ -168,9 +150,7 @@ func (c *io2) slow(s *metrics.Sample, buf *[]byte) error {
 
 func (c *io2) detail(d *metrics.Detail, buf *[]byte) error {
 	b, err := c.stat.read(buf)
-	for len(b) > 0 {
-		var line []byte
-		line, b = nextLine(b)
+	for line := range lines(b) {
 		if device, ok := deviceLine2(line); ok {
 			d.Devices = append(d.Devices, device)
 		}
@@ -183,8 +163,10 @@ func (c *io2) close() { c.stat.close() }
 func deviceLine2(line []byte) (d metrics.DeviceIO, ok bool) {
 	word, rest := nextWord(line)
 	d.Major, d.Minor, ok = device(word)
-	for ok && len(rest) > 0 {
-		word, rest = nextWord(rest)
+	if !ok {
+		return d, false
+	}
+	for word := range words(rest) {
 		key, value := keyValue(word)
 		switch string(key) {
 		case "rbytes":
@@ -197,5 +179,5 @@ func deviceLine2(line []byte) (d metrics.DeviceIO, ok bool) {
 			d.WriteOps = value
 		}
 	}
-	return d, ok
+	return d, true
 }
