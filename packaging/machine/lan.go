@@ -4,12 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Gateway is the address of the test on the network of its machines.
@@ -63,6 +67,35 @@ func New(tb testing.TB, tree string) *LAN {
 // Command prepares a program that runs outside the machines, on their network. It is the host's, with the host's files.
 func (l *LAN) Command(ctx context.Context, program string, args ...string) *exec.Cmd {
 	return exec.CommandContext(ctx, "nsenter", append([]string{"--net=/run/netns/" + l.name, "--", program}, args...)...)
+}
+
+// Listen opens a TCP port on the network, at an address of the LAN's namespace such as Gateway+":0", for a server that is part of the
+// test itself. It is closed when the test ends.
+func (l *LAN) Listen(tb testing.TB, address string) net.Listener {
+	tb.Helper()
+	var listener net.Listener
+	err := errors.New("the goroutine ended")
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		// The thread is the namespace's for good: it ends with the goroutine. The socket stays where it was opened.
+		runtime.LockOSThread()
+		var namespace *os.File
+		if namespace, err = os.Open(filepath.Join("/run/netns", l.name)); err != nil {
+			return
+		}
+		defer func() { _ = namespace.Close() }() // It was only entered.
+		if err = unix.Setns(int(namespace.Fd()), unix.CLONE_NEWNET); err != nil {
+			return
+		}
+		listener, err = (&net.ListenConfig{}).Listen(tb.Context(), "tcp", address)
+	}()
+	<-done
+	if err != nil {
+		tb.Fatalf("cannot listen at %s: %v", address, err)
+	}
+	tb.Cleanup(func() { _ = listener.Close() }) // The server may have closed it.
+	return listener
 }
 
 // ip changes networks, and has to succeed.

@@ -15,9 +15,10 @@ for f in /etc/apt/sources.list /etc/apt/sources.list.d/*.sources /etc/apt/source
 done
 
 mkdir -p "$dir"
-# The last word on what a host of Berth needs is the package's Depends: dpkg in the tests refuses where it is not met.
+# The last word on what a host of Berth needs is the package's Depends: dpkg in the tests refuses where it is not met. The last three are
+# for machine images to be provisioned here as they are on EC2.
 mmdebstrap --quiet --variant=minbase --mode=root \
-	--include=systemd,systemd-sysv,dbus,containerd,runc,nftables,iproute2,procps,busybox-static,ca-certificates,curl \
+	--include=systemd,systemd-sysv,dbus,containerd,runc,nftables,iproute2,procps,busybox-static,ca-certificates,curl,xfsprogs,openssh-server,sudo \
 	--aptopt='Acquire::Languages "none"' \
 	--dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
 	bookworm "$dir/root" "${sources[@]}"
@@ -25,12 +26,13 @@ mmdebstrap --quiet --variant=minbase --mode=root \
 root=$dir/root
 : >"$root/etc/fstab"
 : >"$root/etc/machine-id"
+rm -f "$root"/etc/ssh/ssh_host_* # Whoever starts a sshd makes its keys.
 rm -f "$root/etc/hostname" # A machine is called what it was started as.
 # The machine's network is there before it is: a name server would be the only thing missing, and nobody is to be asked.
 : >"$root/etc/resolv.conf"
 # What a container of systemd-nspawn cannot do, and what would only take time.
 systemctl --quiet --root="$root" mask systemd-resolved.service systemd-networkd.service systemd-networkd.socket \
-	apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer fstrim.timer e2scrub_all.timer getty.target console-getty.service
+	ssh.service apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer fstrim.timer e2scrub_all.timer getty.target console-getty.service
 
 # systemd-nspawn mounts the hierarchies of cgroup v1 read-only, so that no limit inside would be true, and all of /proc/sys. The cgroups
 # and the network are the machine's own: those it may have. The rest of /proc/sys is the host's.
