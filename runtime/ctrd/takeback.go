@@ -8,6 +8,7 @@ import (
 	tasks "github.com/containerd/containerd/api/services/tasks/v1"
 	tasktypes "github.com/containerd/containerd/api/types/task"
 	"github.com/containerd/errdefs"
+	"go.uber.org/zap"
 
 	"github.com/berthd/berth/runtime/backoff"
 )
@@ -43,11 +44,12 @@ func (r *Runtime) awaitTakeback(ctx context.Context, s stored) error {
 }
 
 // makeTask has containerd make the process. It tries again where an earlier
-// Start is still being taken back, and takes over what one has left.
+// Start is still being taken back, and takes over what one has left. Where the
+// OCI runtime lost its own helper it tries again once.
 func (r *Runtime) makeTask(ctx context.Context, s stored, request *tasks.CreateTaskRequest) (err error) {
 	tick := time.NewTicker(takebackPause)
 	defer tick.Stop()
-	disturbed := false
+	disturbed, lost := false, false
 	for try := range takebackTries {
 		_, err = r.tasks().Create(ctx, request)
 		switch err = native(err); {
@@ -57,8 +59,11 @@ func (r *Runtime) makeTask(ctx context.Context, s stored, request *tasks.CreateT
 			// What was in the way may reach for this one too: look again.
 		case isTakenBack(err, s.ID):
 			disturbed = true
+		case isHelperLost(err) && !lost:
+			lost = true
+			r.log.Warn("the OCI runtime failed before there was a process; trying again", zap.String("container", s.ID), zap.Error(err))
 		case isLeftover(err):
-			if cerr := r.clearLeftover(ctx, s.ID); cerr != nil {
+			if cerr := r.clearLeftover(ctx, s); cerr != nil {
 				return cerr
 			}
 		case !errdefs.IsAlreadyExists(err):
@@ -82,6 +87,12 @@ func (r *Runtime) makeTask(ctx context.Context, s stored, request *tasks.CreateT
 		}
 	}
 	return err
+}
+
+// isHelperLost says that runc's helper, which makes the namespaces, ended without
+// a word before there was a process: so it does now and then on a busy host.
+func isHelperLost(err error) bool {
+	return strings.Contains(err.Error(), "can't get final child's PID from pipe: EOF")
 }
 
 // isTakenBack says that the bundle of an earlier Start was in the way, or that
