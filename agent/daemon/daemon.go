@@ -208,7 +208,7 @@ func (a *agent) build(ctx context.Context) ([]part, error) {
 	if a.attachments, err = a.openAttachments(); err != nil {
 		return nil, err
 	}
-	a.orders = newOrders(a.options.Updates, a.updating.before, a.log.Named("update"))
+	a.orders = newOrders(a.options.Updates, a.updating.before, a.options.Config.Agent.UpdateSpread, a.log.Named("update"))
 	a.sessions = newSessions(a)
 	a.observer.ended = a.sessions.ended
 	a.drainer = a.newDrainer(ctx)

@@ -11,6 +11,7 @@ import (
 	"github.com/berthd/berth/agent/control/acs"
 	"github.com/berthd/berth/agent/update"
 	wire "github.com/berthd/berth/agent/wire/acs"
+	"github.com/berthd/berth/runtime/backoff"
 )
 
 // Words of the ECS agent (spec/host.md §5.1).
@@ -35,6 +36,8 @@ type UpdateOrders interface {
 	Stage(ctx context.Context, signature string) (version string, err error)
 	// Switch makes it current.
 	Switch(version string, before update.Before) error
+	// Outcome is the last update as it stands now.
+	Outcome() (update.Record, error)
 	// Staged and KeepStaged remember what ECS had this host fetch.
 	Staged() (update.Staged, error)
 	KeepStaged(s update.Staged) error
@@ -45,6 +48,9 @@ type UpdateOrders interface {
 type orders struct {
 	make   UpdateOrders // nil while updates are disabled
 	before func() update.Before
+	// spread is how far apart the hosts are that are told of an update at the same moment: each waits a part of it, by chance, before it
+	// fetches. ECS orders the switch when a host has fetched, so the restarts are as far apart.
+	spread time.Duration
 	log    *zap.Logger
 
 	group sync.WaitGroup
@@ -62,8 +68,8 @@ type orders struct {
 var _ acs.Updates = (*orders)(nil)
 
 // newOrders knows again what was staged before the agent was started.
-func newOrders(m UpdateOrders, before func() update.Before, log *zap.Logger) *orders {
-	o := &orders{make: m, before: before, log: log, left: make(chan struct{})}
+func newOrders(m UpdateOrders, before func() update.Before, spread time.Duration, log *zap.Logger) *orders {
+	o := &orders{make: m, before: before, spread: spread, log: log, left: make(chan struct{})}
 	if m != nil {
 		var err error
 		if o.staged, err = m.Staged(); err != nil {
@@ -162,12 +168,23 @@ func (o *orders) refusal(m *wire.StageUpdateMessage) string {
 	case info.Signature == "":
 		return invalidUpdate + "no signature given"
 	}
+	// ECS repeats a message that it does not know to have arrived. Whoever wants the version once more asks anew, by another message.
+	if r, err := o.make.Outcome(); err == nil && r.Phase == update.Returned && r.Order != "" && r.Order == m.MessageID {
+		return cannotDownload + r.CameBack().Error()
+	}
 	return ""
 }
 
-// fetch stages, and remembers what.
+// fetch stages, when it is this host's turn, and remembers what.
 func (o *orders) fetch(ctx context.Context, message, signature string) error {
-	version, err := o.make.Stage(ctx, signature)
+	turn := backoff.Jittered(0, o.spread)
+	o.log.Info("ECS has an update staged", zap.Duration("fetched after", turn))
+	version, err := "", error(nil)
+	if backoff.Wait(ctx, turn) {
+		version, err = o.make.Stage(ctx, signature)
+	} else {
+		err = context.Cause(ctx)
+	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.staged.MessageID != message {
@@ -220,7 +237,9 @@ func (o *orders) change(message string) (version, refusal string) {
 		return "", notDownloaded
 	}
 	version = o.staged.Version
-	if err := o.make.Switch(version, o.before()); err != nil {
+	before := o.before()
+	before.Order = o.staged.MessageID
+	if err := o.make.Switch(version, before); err != nil {
 		return "", cannotPerform + err.Error()
 	}
 	o.staged = update.Staged{}

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -21,6 +23,8 @@ type releaser struct {
 	kept      update.Staged
 	current   string
 	refuses   error
+	order     string // of the last switch
+	outcome   update.Record
 }
 
 // Stage waits for the script.
@@ -36,10 +40,13 @@ func (r *releaser) Stage(ctx context.Context, signature string) (string, error) 
 // Switch switches, unless the script has it refuse.
 func (r *releaser) Switch(version string, before update.Before) error {
 	if r.refuses == nil {
-		r.current = fmt.Sprint(version, before.Tasks)
+		r.current, r.order = fmt.Sprint(version, before.Tasks), before.Order
 	}
 	return r.refuses
 }
+
+// Outcome is what the script says.
+func (r *releaser) Outcome() (update.Record, error) { return r.outcome, nil }
 
 // Staged is what was kept.
 func (r *releaser) Staged() (update.Staged, error) { return r.kept, nil }
@@ -67,7 +74,7 @@ func newExchange(t *testing.T, host *releaser) *exchange {
 	if host != nil {
 		m = host
 	}
-	e.orders = newOrders(m, func() update.Before { return update.Before{Tasks: []string{"t1"}} }, zap.NewNop())
+	e.orders = newOrders(m, func() update.Before { return update.Before{Tasks: []string{"t1"}} }, 0, zap.NewNop())
 	ctx, stop := context.WithCancelCause(t.Context())
 	e.stop = stop
 	go func() { e.ended <- e.orders.run(ctx) }()
@@ -162,7 +169,7 @@ func TestOrdersAreAnsweredAsTheSpecHasIt(t *testing.T) {
 			e.expect("m1 ack", "and again ack")
 			e.perform("go")
 			e.expect("go ack")
-			if e.host.current != "version-s1[t1]" || e.host.kept != (update.Staged{}) {
+			if e.host.current != "version-s1[t1]" || e.host.order != "m1" || e.host.kept != (update.Staged{}) {
 				t.Errorf("%+v", e.host)
 			}
 			select {
@@ -219,6 +226,19 @@ func TestOrdersAreAnsweredAsTheSpecHasIt(t *testing.T) {
 			e.end()
 		})
 	})
+	t.Run("it came back", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			host := newReleaser()
+			host.outcome = update.Record{Phase: update.Returned, To: "1.1.0", Reason: "ACS: not connected", Order: "m1"}
+			e := newExchange(t, host)
+			e.stage("m1", info("s1")) // ECS repeats itself.
+			e.expect("m1 nack Unable to download: it came back from the last update (ACS: not connected); berth update --to 1.1.0 tries it again")
+			e.stage("m2", info("s1")) // Somebody asks anew.
+			e.downloaded("s1", nil)
+			e.expect("m2 ack")
+			e.end()
+		})
+	})
 	t.Run("restarted in between", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			e := newExchange(t, newReleaser())
@@ -233,5 +253,73 @@ func TestOrdersAreAnsweredAsTheSpecHasIt(t *testing.T) {
 				t.Error("the agent ended without a reason")
 			}
 		})
+	})
+}
+
+// A fleet that is told at one moment asks the source of releases one by one, and every host in time.
+func TestHostsAreUpdatedApart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const hosts, spread = 100, 30 * time.Second
+		began := time.Now()
+		fetched := make(chan time.Duration, hosts)
+		ctx, cancel := context.WithCancelCause(t.Context())
+		var running sync.WaitGroup
+		for range hosts {
+			o := newOrders(fetching(func() { fetched <- time.Since(began) }), func() update.Before { return update.Before{} }, spread, zap.NewNop())
+			running.Go(func() { _ = o.run(ctx) })
+			synctest.Wait()
+			o.Order(&wire.StageUpdateMessage{MessageID: "m", UpdateInfo: info("s")}, func(m wire.Message) {
+				if _, ok := m.(*wire.AckRequest); !ok {
+					t.Errorf("answered %T", m)
+				}
+			})
+		}
+		var perSecond [30]int
+		for range hosts {
+			perSecond[min(int((<-fetched)/time.Second), len(perSecond)-1)]++
+		}
+		if took := time.Since(began); took >= spread {
+			t.Errorf("the last one asked after %s", took)
+		}
+		// Three in a second are to be expected. One second of that many has less than one chance in 10^12.
+		if most := slices.Max(perSecond[:]); most > 25 {
+			t.Errorf("%d asked within a second", most)
+		}
+		cancel(errStopped)
+		running.Wait()
+	})
+}
+
+// fetching is a host whose release is there at once.
+type fetching func()
+
+// Stage tells.
+func (f fetching) Stage(context.Context, string) (string, error) {
+	f()
+	return "1.1.0", nil
+}
+
+// Switch is not asked for.
+func (fetching) Switch(string, update.Before) error { return errors.New("nobody ordered that") }
+
+// Outcome is that of a host that was never updated.
+func (fetching) Outcome() (update.Record, error) { return update.Record{}, nil }
+
+// Staged is nothing.
+func (fetching) Staged() (update.Staged, error) { return update.Staged{}, nil }
+
+// KeepStaged forgets.
+func (fetching) KeepStaged(update.Staged) error { return nil }
+
+// Who waits for its turn is not kept by it from ending, nor from a newer order.
+func TestTurnIsGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newExchange(t, newReleaser())
+		e.orders.spread = time.Hour
+		e.stage("m1", info("s1"))
+		e.stage("m2", info("s2"))
+		e.expect("m1 nack New update arrived: m2")
+		e.end()
+		e.expect("m2 nack Unable to download: " + errStopped.Error())
 	})
 }
