@@ -47,6 +47,10 @@ func push(args []string) error {
 	return image.Push(args[0], config, args[min(2, len(args)):]...)
 }
 
+// slack is how much slower than ours a machine may be at a bad moment. A story says
+// how long something takes; only a wait that fails takes longer for it.
+const slack = 5
+
 // eventuallyMain is the program eventually DURATION REGEXP COMMAND…: it runs the
 // command until it succeeds with output that matches, and prints that.
 func eventuallyMain() {
@@ -68,6 +72,7 @@ func eventually(args []string) error {
 	if err != nil {
 		return err
 	}
+	patience *= slack
 	ctx, cancel := context.WithTimeoutCause(context.Background(), patience, errors.New("out of patience"))
 	defer cancel()
 	ticker := time.NewTicker(50 * time.Millisecond)

@@ -48,6 +48,11 @@ func newStage(e *testscript.Env, binary, containerd string) (*stage, error) {
 			return nil, fmt.Errorf("ip %v: %w: %s", args, err, out)
 		}
 	}
+	// As the package has it on a host: no connection takes a port that is the agent's.
+	reserve := "echo 51678-51679 >/proc/sys/net/ipv4/ip_local_reserved_ports"
+	if out, err := exec.CommandContext(context.Background(), "nsenter", "--net=/run/netns/"+s.name, "sh", "-c", reserve).CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("%s: %w: %s", reserve, err, out)
+	}
 	bin := filepath.Join(s.work, "bin")
 	if err := os.Mkdir(bin, 0o755); err != nil {
 		return nil, err
@@ -65,7 +70,7 @@ func newStage(e *testscript.Env, binary, containerd string) (*stage, error) {
 	for name, command := range map[string]string{
 		"berth":   binary,
 		"aws":     awsCLI + " --endpoint-url " + endpoint,
-		"get":     "curl -sS -f -m 5 --retry 5 --retry-delay 1 --retry-connrefused", // RUNNING is not listening yet
+		"get":     "curl -sS -f -m 20 --retry 5 --retry-delay 1 --retry-connrefused", // RUNNING is not listening yet
 		"push":    push,
 		"standin": standin,
 		"inside":  "",
@@ -183,7 +188,7 @@ func (s *stage) removeContainers(ctx context.Context) error {
 // killInside kills the processes that are in the story's network namespace.
 func (s *stage) killInside(t *testing.T) {
 	t.Helper()
-	for range 50 {
+	for range 3000 { // a minute
 		pids := s.inside()
 		if len(pids) == 0 {
 			return
