@@ -18,6 +18,7 @@ import (
 	"github.com/berthd/berth/agent/health"
 	"github.com/berthd/berth/agent/hostapi"
 	"github.com/berthd/berth/agent/systemd"
+	"github.com/berthd/berth/agent/task"
 	"github.com/berthd/berth/metrics/prom"
 	"github.com/berthd/berth/runtime/backoff"
 	"github.com/berthd/berth/runtime/container"
@@ -33,7 +34,7 @@ func (a *agent) serveHost(ctx context.Context) error {
 	}
 	server := hostapi.NewServer(hostapi.Providers{
 		Instance: instanceAPI{a}, Tasks: tasksAPI{a.engine, a.volumeViews, a.host.logStatus}, Executor: execAPI{a.host.runtime},
-		Logs: logsAPI{a.options.Config.Paths}, Stats: statsAPI{a.observer.sampler}, Images: imagesAPI{a},
+		Logs: logsAPI{a.options.Config.Paths, a.reportedStopped}, Stats: statsAPI{a.observer.sampler}, Images: imagesAPI{a},
 		Puller: pullAPI{a}, Events: a.observer.events, Settings: a.settings.list,
 		Credentials: roleCredentials{a.meta}, Drainer: drainAPI{a},
 	}, a.log.Named("api"))
@@ -165,14 +166,27 @@ func (e execAPI) Exec(ctx context.Context, r hostapi.ExecRequest, s hostapi.Stre
 	return code, err
 }
 
-// logsAPI reads what containers wrote.
-type logsAPI struct{ paths config.Paths }
+// lastLines bounds the wait for the last lines of a container that has ended.
+const lastLines = 10 * time.Second
 
-// Logs reads a container's log.
+// logsAPI reads what containers wrote.
+type logsAPI struct {
+	paths config.Paths
+	// stopped says whether the container of an id has ended for good, and ECS was told.
+	stopped func(id string) bool
+}
+
+// Logs reads a container's log. Who was told that a container has stopped finds its
+// last line there: the log process may not have read that far.
 func (l logsAPI) Logs(ctx context.Context, r hostapi.LogRequest, emit func(hostapi.LogLine) error) error {
 	req := logs.ReadRequest{
 		Dir: filepath.Join(l.paths.Run, "logs"), DataDir: filepath.Join(l.paths.Data, "logs"),
 		ID: r.Container, Follow: r.Follow, Since: r.Since,
+	}
+	if l.stopped(r.Container) {
+		patience, cancel := context.WithTimeoutCause(ctx, lastLines, errors.New("the log process does not end the log"))
+		logs.AwaitEnd(patience, req.Dir, req.ID)
+		cancel()
 	}
 	switch {
 	case r.Tail == 0:
@@ -191,6 +205,18 @@ func (l logsAPI) Logs(ctx context.Context, r hostapi.LogRequest, emit func(hosta
 	default:
 		return err
 	}
+}
+
+// reportedStopped says whether ECS was told that the container of an id has stopped.
+func (a *agent) reportedStopped(id string) bool {
+	for _, t := range a.engine.Tasks() {
+		for i := range t.State.Containers {
+			if c := &t.State.Containers[i]; t.ContainerID(c.Name) == id {
+				return c.Sent == task.ReportStopped
+			}
+		}
+	}
+	return false
 }
 
 // verdict is the agent's health now.

@@ -69,6 +69,21 @@ func (r *reader) run(ctx context.Context) error {
 	}
 }
 
+// AwaitEnd waits until nothing will be added any more to the log of a container that
+// has ended, or until ctx ends. A container that was never known has no log to wait for.
+func AwaitEnd(ctx context.Context, dir, id string) {
+	r := reader{req: ReadRequest{Dir: dir, ID: id}}
+	tick := time.NewTicker(followTick)
+	defer tick.Stop()
+	for checkID(id) == nil && !r.ended() {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 // ended says whether nothing will be added any more.
 func (r *reader) ended() bool {
 	dir := filepath.Join(r.req.Dir, r.req.ID)
