@@ -71,9 +71,10 @@ func newCluster(t *testing.T, lan *machine.LAN, p packages) *cluster {
 	return c
 }
 
-// until tries until there is no error.
+// until tries until there is no error. Patience is for a machine that has nothing else to do.
 func (c *cluster) until(patience time.Duration, try func() error) {
 	c.t.Helper()
+	patience *= machine.Slack
 	deadline := time.NewTimer(patience)
 	defer deadline.Stop()
 	ticker := time.NewTicker(200 * time.Millisecond)
@@ -165,6 +166,56 @@ func (c *cluster) run(definition string, options ...string) string {
 	task := at(c.aws(append([]string{"run-task", "--cluster", "fleet", "--task-definition", family.Family}, options...)...), "tasks", "taskArn")
 	c.await(task, "RUNNING")
 	return task
+}
+
+// runMany runs a task definition so many times and waits until all of them are RUNNING; it answers their ARNs.
+func (c *cluster) runMany(definition string, n int) []string {
+	c.t.Helper()
+	c.aws("register-task-definition", "--cli-input-json", definition)
+	family := struct{ Family string }{}
+	if err := json.Unmarshal([]byte(definition), &family); err != nil {
+		c.t.Fatal(err)
+	}
+	for rest := n; rest > 0; rest -= 10 {
+		c.aws("run-task", "--cluster", "fleet", "--task-definition", family.Family, "--count", fmt.Sprint(min(rest, 10)))
+	}
+	return c.awaitRunning(n)
+}
+
+// awaitRunning waits until so many tasks run, and answers their ARNs.
+func (c *cluster) awaitRunning(n int) []string {
+	c.t.Helper()
+	var arns []string
+	c.until(2*time.Minute, func() error {
+		arns = nil
+		list, _ := c.aws("list-tasks", "--cluster", "fleet")["taskArns"].([]any)
+		for _, arn := range list {
+			arns = append(arns, fmt.Sprint(arn))
+		}
+		running := 0
+		described, _ := c.aws(append([]string{"describe-tasks", "--cluster", "fleet", "--tasks"}, arns...)...)["tasks"].([]any)
+		for _, task := range described {
+			if at(task, "lastStatus") == "RUNNING" {
+				running++
+			}
+		}
+		if running != n {
+			return fmt.Errorf("%d tasks are RUNNING, want %d", running, n)
+		}
+		return nil
+	})
+	return arns
+}
+
+// addresses are where tasks are reached from outside a host.
+func (c *cluster) addresses(arns []string, host string) []string {
+	c.t.Helper()
+	var all []string
+	described, _ := c.aws(append([]string{"describe-tasks", "--cluster", "fleet", "--tasks"}, arns...)...)["tasks"].([]any)
+	for _, task := range described {
+		all = append(all, host+":"+at(task, "containers", "networkBindings", "hostPort"))
+	}
+	return all
 }
 
 // task asks about a task.

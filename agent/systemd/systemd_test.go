@@ -62,7 +62,7 @@ func TestMessages(t *testing.T) {
 			if err := tt.send(); err != nil {
 				t.Fatal(err)
 			}
-			got, ok := m.next(t, 5*time.Second)
+			got, ok := m.next(t, time.Minute)
 			if !ok || !regexp.MustCompile(tt.want).MatchString(got) {
 				t.Errorf("systemd heard %q, want %s", got, tt.want)
 			}
@@ -88,18 +88,23 @@ func TestWatchPingsOnlyWhileAlive(t *testing.T) {
 	go func() { done <- Watch(ctx, func(time.Time) bool { return !dead.Load() }) }()
 
 	for range 3 {
-		if got, ok := m.next(t, 5*time.Second); !ok || got != "WATCHDOG=1" {
+		if got, ok := m.next(t, time.Minute); !ok || got != "WATCHDOG=1" {
 			t.Fatalf("systemd heard %q, want WATCHDOG=1", got)
 		}
 	}
 	dead.Store(true)
-	// One ping may have been under way when the loop stood still; after it there is silence.
-	m.next(t, interval)
-	if got, ok := m.next(t, 5*interval); ok {
-		t.Errorf("systemd heard %q from an agent that is not alive", got)
+	// Some pings may have been under way when the loop stood still; after them there is silence.
+	for heard := 0; ; heard++ {
+		got, ok := m.next(t, 5*interval)
+		if !ok {
+			break
+		}
+		if heard == 50 {
+			t.Fatalf("systemd still hears %q from an agent that is not alive", got)
+		}
 	}
 	dead.Store(false)
-	if _, ok := m.next(t, 5*time.Second); !ok {
+	if _, ok := m.next(t, time.Minute); !ok {
 		t.Error("an agent that is alive again does not ping")
 	}
 	cancel(errors.New("test ends"))

@@ -69,13 +69,13 @@ func eventually(t *testing.T, what string, done func() bool) {
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for range 4000 {
+	for range 12000 {
 		if done() {
 			return
 		}
 		<-tick.C
 	}
-	t.Fatalf("after 20 s: not yet %s", what)
+	t.Fatalf("after a minute: not yet %s", what)
 }
 
 // TestReal reads the cgroups of this host, of the versions that it has; what the other one looks like is in testdata.
@@ -114,15 +114,20 @@ func testRealV1(t *testing.T, l Layout) {
 
 	// Memory is charged to the cgroup a process is in when it first touches it, so the script must touch some.
 	begin, _ := start(t, dirs, "x=$(head -c 3000000 /dev/zero | tr '\\0' x); while :; do :; done")
-	begin()
 	var s metrics.Sample
 	began := time.Now()
-	eventually(t, "throttled", func() bool { s = read(t, r); return s.CPU.ThrottledPeriods > 2 && s.CPU.Usage > 200e6 })
+	begin()
+	// One process: the shell has its text, and those that made it are gone.
+	eventually(t, "throttled", func() bool {
+		s = read(t, r)
+		return s.CPU.ThrottledPeriods > 2 && s.CPU.Usage > 200e6 && s.PIDs.Current == 1
+	})
 	elapsed := uint64(time.Since(began))
 	if s.CPU.Usage > elapsed {
 		t.Errorf("half a processor used %d ns in %d ns", s.CPU.Usage, elapsed)
 	}
-	if s.CPU.User+s.CPU.System == 0 || s.CPU.User+s.CPU.System > s.CPU.Usage+50e6 {
+	// The kernel counts these two in ticks, whoever runs when one comes.
+	if s.CPU.User+s.CPU.System == 0 || s.CPU.User+s.CPU.System > 2*s.CPU.Usage+100e6 {
 		t.Errorf("user %d and system %d of %d", s.CPU.User, s.CPU.System, s.CPU.Usage)
 	}
 	if s.CPU.Periods < s.CPU.ThrottledPeriods || s.CPU.ThrottledTime == 0 {

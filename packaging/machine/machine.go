@@ -16,7 +16,10 @@ import (
 )
 
 // booting is how long a machine may take to be up; most take two seconds.
-const booting = 2 * time.Minute
+const booting = 5 * time.Minute
+
+// Slack is how much slower than it usually is a host may be at a bad moment.
+const Slack = 5
 
 // Machine is a host with systemd. It is used by one goroutine at a time.
 //
@@ -223,9 +226,11 @@ func (m *Machine) Try(line string) (string, error) {
 	return string(bytes.TrimSpace(out)), err
 }
 
-// Eventually waits until a line of shell succeeds in the machine, at most as long as patience, and answers what it printed then.
+// Eventually waits until a line of shell succeeds in the machine, and answers what it printed then. Patience is how long that takes at
+// most on a host that has nothing else to do.
 func (m *Machine) Eventually(patience time.Duration, line string) string {
 	m.tb.Helper()
+	patience *= Slack
 	ctx, cancel := context.WithTimeoutCause(m.tb.Context(), patience, errSlow)
 	defer cancel()
 	for {

@@ -454,7 +454,7 @@ func await(t *testing.T, rt *ctrd.Runtime, id string, ok func(container.Status) 
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); <-tick.C {
+	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); <-tick.C {
 		all, err := rt.List(t.Context(), id)
 		if err != nil {
 			if errors.Is(err, container.ErrUnavailable) {

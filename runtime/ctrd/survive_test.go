@@ -137,7 +137,7 @@ func TestShims(t *testing.T) {
 	}
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.Now().Add(30 * time.Second); daemon.Shims() > 0; <-tick.C {
+	for deadline := time.Now().Add(2 * time.Minute); daemon.Shims() > 0; <-tick.C {
 		if time.Now().After(deadline) {
 			t.Fatalf("stopped containers still have %d shims", daemon.Shims())
 		}
@@ -212,7 +212,7 @@ func pullErr(ctx context.Context, rt *ctrd.Runtime, ref string) error {
 // want reads events until the one of the kind.
 func want(t *testing.T, events <-chan container.Event, kind container.EventKind, id string) {
 	t.Helper()
-	timer := time.NewTimer(30 * time.Second)
+	timer := time.NewTimer(2 * time.Minute)
 	defer timer.Stop()
 	for {
 		select {
@@ -232,7 +232,7 @@ func awaitGone(t *testing.T, id string) {
 	t.Helper()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); <-tick.C {
+	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); <-tick.C {
 		left := 0
 		files, _ := filepath.Glob("/sys/fs/cgroup/pids/berth/" + id + "/cgroup.procs")
 		v2, _ := filepath.Glob("/sys/fs/cgroup/berth/" + id + "/cgroup.procs")

@@ -267,7 +267,7 @@ func TestStuckDriverHoldsNothingUp(t *testing.T) {
 		t.Error(err)
 	}
 	stop()
-	if took := time.Since(before); took > 6*time.Second {
+	if took := time.Since(before); took > time.Minute {
 		t.Errorf("took %v", took)
 	}
 }

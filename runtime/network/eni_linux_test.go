@@ -222,13 +222,13 @@ func TestENIInterrupted(t *testing.T) {
 	for name, interrupt := range map[string]func(t *testing.T, v *vpc, e ipam.Endpoint){
 		"after the namespace": func(t *testing.T, v *vpc, e ipam.Endpoint) {
 			t.Helper()
-			ns, err := openNetNS(v.lab.net.NetNS(e.ID), containerSysctls(e))
+			ns, err := openNetNS(here, v.lab.net.NetNS(e.ID), containerSysctls(e))
 			ok(t, err)
 			ok(t, ns.Close())
 		},
 		"after the second interface": func(t *testing.T, v *vpc, e ipam.Endpoint) {
 			t.Helper()
-			ns, err := openNetNS(v.lab.net.NetNS(e.ID), containerSysctls(e))
+			ns, err := openNetNS(here, v.lab.net.NetNS(e.ID), containerSysctls(e))
 			ok(t, err)
 			defer func() { ok(t, ns.Close()) }()
 			inside, err := netlink.NewHandleAt(ns, unix.NETLINK_ROUTE)
@@ -239,7 +239,7 @@ func TestENIInterrupted(t *testing.T) {
 		},
 		"moved and not named": func(t *testing.T, v *vpc, e ipam.Endpoint) {
 			t.Helper()
-			ns, err := openNetNS(v.lab.net.NetNS(e.ID), containerSysctls(e))
+			ns, err := openNetNS(here, v.lab.net.NetNS(e.ID), containerSysctls(e))
 			ok(t, err)
 			defer func() { ok(t, ns.Close()) }()
 			ok(t, v.lab.net.nl.LinkSetNsFd(v.onHost(t, e.ENI), int(ns)))
@@ -399,7 +399,7 @@ func TestENIRouterAdvertisement(t *testing.T) {
 	// One that comes before the interface has its link-local address is not heard.
 	again := time.NewTicker(100 * time.Millisecond)
 	defer again.Stop()
-	late := time.NewTimer(20 * time.Second)
+	late := time.NewTimer(time.Minute)
 	defer late.Stop()
 	v.advertise(t)
 	for learnt := false; !learnt; {

@@ -36,7 +36,7 @@ type lab struct {
 
 // How long an answer may take, and how long none must come for silence to be believed. Packets cross no real wire.
 const (
-	patience = 3 * time.Second
+	patience = 20 * time.Second
 	silence  = 250 * time.Millisecond
 )
 
@@ -83,7 +83,7 @@ func (l *lab) second(tb testing.TB, cfg Config) *lab {
 			tb.Error(err)
 		}
 		for _, e := range entries {
-			if err := removeNetNS(n.NetNS(e.Name())); err != nil {
+			if err := removeNetNS(here, n.NetNS(e.Name())); err != nil {
 				tb.Error(err)
 			}
 		}
@@ -98,15 +98,18 @@ func (l *lab) second(tb testing.TB, cfg Config) *lab {
 	return &lab{dir: l.dir, host: l.host, client: l.client, net: n, leases: leases}
 }
 
+// here is the host to a test.
+func here(fn func() error) error { return fn() }
+
 func (l *lab) namespace(tb testing.TB, name string) netns.NsHandle {
 	tb.Helper()
 	path := filepath.Join(l.dir, name)
 	tb.Cleanup(func() {
-		if err := removeNetNS(path); err != nil {
+		if err := removeNetNS(here, path); err != nil {
 			tb.Error(err)
 		}
 	})
-	ns, err := openNetNS(path, containerSysctls(ipam.Endpoint{Addresses: ipam.Addresses{IPv6: host6}}))
+	ns, err := openNetNS(here, path, containerSysctls(ipam.Endpoint{Addresses: ipam.Addresses{IPv6: host6}}))
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -42,7 +42,7 @@ var (
 
 const (
 	// patience is how long an answer may take, silence how long none must come to be believed.
-	patience = 3 * time.Second
+	patience = 20 * time.Second
 	silence  = 200 * time.Millisecond
 )
 
