@@ -7,7 +7,7 @@
 # FILE is Berth's .deb or .rpm. The versions are those of the distribution's packages, of which a star matches any end, and are held: an
 # upgrade of the host does not change what runs its containers. Without one, the file "versions" beside this script says it. PATH is what
 # `berth bake` takes: a list of image references, an OCI archive, or a directory of such; these images are on the host from the start,
-# and stay.
+# and stay. What the image consists of is written to /usr/share/berth/sbom.json (CycloneDX).
 #
 # The agent is not started, now or by the image, before user data has been read (berth-boot.service). Settings for all instances of the
 # image belong into /etc/ecs/ecs.config after this script: a package that is installed where there are some starts the agent.
@@ -140,6 +140,20 @@ with_containerd() {
 	return $status
 }
 
+# finish bakes the images in, and writes down what the image consists of.
+finish() {
+	[ ${#images[@]} = 0 ] || berth bake "${images[@]}" || return
+	local bom=/usr/share/berth/sbom.json
+	berth sbom >"$bom.new" || return
+	chmod 0644 "$bom.new"
+	if cmp -s "$bom.new" "$bom"; then
+		rm "$bom.new"
+	else
+		mv "$bom.new" "$bom"
+		say "wrote $bom"
+	fi
+}
+
 # shellcheck source=/dev/null
 . /etc/os-release
 case $ID-$VERSION_ID in
@@ -157,4 +171,9 @@ debian-12) debian ;;
 amzn-2023) amazon ;;
 esac
 host_files
-[ ${#images[@]} = 0 ] || with_containerd berth bake "${images[@]}"
+# Where nothing was ever put into containerd, it need not be started to say so.
+if [ ${#images[@]} -gt 0 ] || booted || [ -e /var/lib/containerd/io.containerd.metadata.v1.bolt/meta.db ]; then
+	with_containerd finish
+else
+	finish
+fi
