@@ -21,6 +21,10 @@ DEBS := containerd runc nftables iproute2 awscli busybox-static curl jq systemd 
 	systemd-container mmdebstrap lintian rpm file groff-base
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
+# What is fetched is fetched again when the network fails for a moment.
+APT_GET := apt-get -o Acquire::Retries=5
+RETRY   := retry() { for pause in 2 10 30; do "$$@" && return; sleep $$pause; done; "$$@"; }; retry
+
 # The Go tool stamps the version from git's tags, where there is a git that answers.
 BUILDVCS := $(shell git rev-parse --is-inside-work-tree >/dev/null 2>&1 && echo true || echo false)
 FUZZTIME ?= 10s
@@ -49,28 +53,28 @@ deps: ## install the Debian packages that tests and demo need, when they are mis
 	done; \
 	if [ $${#missing[@]} -gt 0 ]; then \
 		echo "installing $${missing[*]}"; \
-		$(SUDO) apt-get update -q; \
-		$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -yq --no-install-recommends "$${missing[@]}"; \
+		$(SUDO) $(APT_GET) update -q; \
+		$(SUDO) env DEBIAN_FRONTEND=noninteractive $(APT_GET) install -yq --no-install-recommends "$${missing[@]}"; \
 	fi
 
 .PHONY: tools
 tools: $(LINT) $(CTRD2)/.done $(NFPM) ## build the pinned linter, packager and a containerd 2 for tests, once
 
 $(LINT):
-	GOFLAGS= GOBIN=$(@D) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT)
+	$(RETRY) env GOFLAGS= GOBIN=$(@D) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT)
 
 # containerd finds its shim beside itself when that directory is in its PATH.
 $(CTRD2)/.done:
-	GOFLAGS= CGO_ENABLED=0 GOBIN=$(@D) go install \
+	$(RETRY) env GOFLAGS= CGO_ENABLED=0 GOBIN=$(@D) go install \
 		github.com/containerd/containerd/v2/cmd/containerd@$(CONTAINERD2) \
 		github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2@$(CONTAINERD2)
 	touch $@
 
 $(NFPM):
-	GOFLAGS= CGO_ENABLED=0 GOBIN=$(@D) go install github.com/goreleaser/nfpm/v2/cmd/nfpm@$(NFPM_VERSION)
+	$(RETRY) env GOFLAGS= CGO_ENABLED=0 GOBIN=$(@D) go install github.com/goreleaser/nfpm/v2/cmd/nfpm@$(NFPM_VERSION)
 
 $(MACHINE)/.done: | deps
-	$(SUDO) packaging/machine/tree.sh $(@D)
+	$(RETRY) $(SUDO) packaging/machine/tree.sh $(@D)
 
 .PHONY: packages
 packages: deps $(NFPM) ## build dist/*.deb and dist/*.rpm, the same bytes wherever they are built; ROOT=FILE says whose updates hosts believe
@@ -78,7 +82,7 @@ packages: deps $(NFPM) ## build dist/*.deb and dist/*.rpm, the same bytes wherev
 
 .PHONY: release
 release: deps $(NFPM) ## packages that believe the newest root of REPO, and their programs in REPO, signed with KEYS
-	@[ -n '$(REPO)' ] && [ -n '$(KEYS)' ] || { printf 'make release REPO=DIR KEYS=DIR; the first time, and then yearly:\n  go run ./packaging/release keys KEYS\n  go run ./packaging/release root REPO KEYS\n' >&2; exit 2; }
+	@[ -n '$(REPO)' ] && [ -n '$(KEYS)' ] || { printf 'make release REPO=DIR KEYS=DIR, which begin with:\n  go run ./packaging/release keys KEYS\n  go run ./packaging/release root REPO KEYS    and again each year\n' >&2; exit 2; }
 	packaging/build.sh --nfpm $(NFPM) --out dist --root "$$(ls -v '$(REPO)'/metadata/*.root.json | tail -n 1)" --repo '$(REPO)'
 	go run ./packaging/release publish '$(REPO)' '$(KEYS)'
 
@@ -90,8 +94,9 @@ demo: deps build ## join a cluster and run a task definition, from start to last
 .PHONY: test
 # One package at a time: several start containerds of their own, and two at once would time each other out.
 test: deps $(CTRD2)/.done $(NFPM) $(MACHINE)/.done ## run all tests; as root none is skipped
+	@$(RETRY) go list -test -deps $(PACKAGES) >/dev/null # fetches modules
 	BERTH_TEST_CONTAINERD2=$(CTRD2)/containerd BERTH_TEST_NFPM=$(NFPM) BERTH_TEST_MACHINE=$(MACHINE) \
-		go test -race -shuffle=on -p 1 -parallel 3 -timeout 30m $(TESTFLAGS) $(PACKAGES)
+		go test -race -shuffle=on -p 1 -parallel 3 -timeout 40m $(TESTFLAGS) $(PACKAGES)
 
 .PHONY: check
 check: $(LINT) ## formatting, linters, the layout, links between pages, tidiness of go.mod
