@@ -17,6 +17,7 @@ import (
 	"github.com/berthd/berth/agent/config"
 	"github.com/berthd/berth/agent/daemon"
 	"github.com/berthd/berth/agent/systemd"
+	"github.com/berthd/berth/runtime/hostns"
 	"github.com/berthd/berth/runtime/logs"
 )
 
@@ -75,13 +76,17 @@ func (a *app) agentOptions(file string) (*daemon.Options, error) {
 	for _, w := range warnings {
 		log.Warn("setting", zap.Stringer("about", w))
 	}
+	mounts, err := hostMounts(&c.Paths)
+	if err != nil {
+		return nil, err
+	}
 	if file != "" { // The log process is started elsewhere, and reads it too.
 		if file, err = filepath.Abs(file); err != nil {
 			return nil, fmt.Errorf("cannot find the settings file: %w", err)
 		}
 	}
 	b := ThisBuild()
-	o := &daemon.Options{Config: c, Version: b.Version, Revision: b.Revision, Log: log, LogLevel: level, ConfigFile: file, Environ: a.env}
+	o := &daemon.Options{Config: c, Version: b.Version, Revision: b.Revision, Log: log, LogLevel: level, ConfigFile: file, Environ: a.env, Mounts: mounts}
 	spawner, err := logSpawner(o)
 	if err != nil {
 		return nil, err
@@ -93,6 +98,20 @@ func (a *app) agentOptions(file string) (*daemon.Options, error) {
 	o.Init = []string{spawner.Command[0], "init"}
 	a.prepareUpdates(o)
 	return o, nil
+}
+
+// hostMounts is the host's mount namespace if berth.service has handed it to us.
+// What the settings name is writable then, as far as the unit does not know it.
+func hostMounts(p *config.Paths) (*hostns.Namespace, error) {
+	mounts, err := hostns.Handed(os.Stdin)
+	if err != nil {
+		return nil, err
+	}
+	dirs := []string{p.Data, p.Run, p.Updates, filepath.Dir(p.Socket)}
+	if p.AuditLog != "" {
+		dirs = append(dirs, filepath.Dir(p.AuditLog))
+	}
+	return mounts, mounts.Writable(dirs...)
 }
 
 // logUnit is the log process where systemd runs the agent.

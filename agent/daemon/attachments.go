@@ -35,7 +35,7 @@ func (a *agent) openAttachments() (*attachment.Manager, error) {
 		eni := eniFinder{a.host.network}
 		finders[task.AttachmentTaskENI], finders[task.AttachmentInstanceENI] = eni, eni
 	}
-	if ebsVolumes(c) {
+	if a.options.ebsVolumes() {
 		finders[task.AttachmentEBS] = ebsFinder{a.host.volumes}
 	}
 	return attachment.New(attachment.Config{Store: a.host.store, Finders: finders, Log: a.log.Named("attachments")})

@@ -26,6 +26,7 @@ import (
 	"github.com/berthd/berth/agent/task"
 	"github.com/berthd/berth/agent/update"
 	"github.com/berthd/berth/runtime/container"
+	"github.com/berthd/berth/runtime/hostns"
 )
 
 // TerminalError is an error that starting the agent again cannot mend; its exit
@@ -50,7 +51,10 @@ type Options struct {
 	// Init is the command that runs as PID 1 of containers that ask for one, when
 	// the host has none of the usual programs.
 	Init []string
-	Log  *zap.Logger
+	// Mounts is the host's mount namespace, when the agent was started in another
+	// one: what containerd and the kernel are to see is done there.
+	Mounts *hostns.Namespace
+	Log    *zap.Logger
 	// LogLevel changes what Log logs, in the words of ECS_LOGLEVEL; nil leaves it.
 	LogLevel func(level string) error
 	// Hangup has the settings read again each time something comes; nil never.
@@ -58,6 +62,16 @@ type Options struct {
 	// Ready, if set, is called once the agent's tasks are adopted and its socket
 	// answers.
 	Ready func()
+}
+
+// onHost says whether something is true on the host, of whose disks and kernel
+// modules an agent that is shut in sees nothing.
+func (o *Options) onHost(is func() bool) (yes bool) {
+	err := o.Mounts.Do(func() error {
+		yes = is()
+		return nil
+	})
+	return yes && err == nil
 }
 
 // agent is the running agent.

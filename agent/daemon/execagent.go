@@ -21,6 +21,7 @@ import (
 	"github.com/berthd/berth/agent/task"
 	"github.com/berthd/berth/runtime/container"
 	"github.com/berthd/berth/runtime/durable"
+	"github.com/berthd/berth/runtime/hostns"
 )
 
 // executeCommand is the managed agent of ECS Exec.
@@ -37,6 +38,8 @@ type execAgent struct {
 	dir, logs string
 	// dualStack says that the host has IPv6 alone.
 	dualStack bool
+	// mounts is where dir and logs can be written.
+	mounts *hostns.Namespace
 }
 
 var _ engine.Agents = execAgent{}
@@ -110,7 +113,15 @@ func (a execAgent) Command(d *task.Definition, c *task.Container, _ task.Managed
 }
 
 // Outfit writes the agent's configuration and answers with its mounts.
-func (a execAgent) Outfit(_ context.Context, d *task.Definition, c *task.Container, agent task.ManagedAgent) ([]container.Mount, error) {
+func (a execAgent) Outfit(_ context.Context, d *task.Definition, c *task.Container, agent task.ManagedAgent) (mounts []container.Mount, err error) {
+	err = a.mounts.Do(func() (err error) {
+		mounts, err = a.outfit(d, c, agent)
+		return err
+	})
+	return mounts, err
+}
+
+func (a execAgent) outfit(d *task.Definition, c *task.Container, agent task.ManagedAgent) ([]container.Mount, error) {
 	dir, err := a.version()
 	if err != nil {
 		return nil, err
@@ -148,7 +159,7 @@ func (a execAgent) Outfit(_ context.Context, d *task.Definition, c *task.Contain
 
 // Remove deletes what the agents of a task have logged.
 func (a execAgent) Remove(_ context.Context, d *task.Definition) error {
-	if err := os.RemoveAll(filepath.Join(a.logs, d.ID)); err != nil {
+	if err := a.mounts.Do(func() error { return os.RemoveAll(filepath.Join(a.logs, d.ID)) }); err != nil {
 		return fmt.Errorf("cannot remove the logs of the agent of ECS Exec: %w", err)
 	}
 	return nil

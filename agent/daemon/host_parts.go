@@ -71,7 +71,7 @@ func openHost(o *Options, log *zap.Logger) (h *host, err error) {
 		wanted = ""
 	}
 	if h.cgroups, err = cgroups.New(cgroups.Config{
-		Driver: wanted, Root: c.Cgroup.Root, Period: uint64(c.Cgroup.CPUPeriod.Microseconds()),
+		Driver: wanted, Root: c.Cgroup.Root, Period: uint64(c.Cgroup.CPUPeriod.Microseconds()), OnHost: o.Mounts.Do,
 	}); err != nil {
 		return h, err
 	}
@@ -82,16 +82,16 @@ func openHost(o *Options, log *zap.Logger) (h *host, err error) {
 	if h.runtime, err = ctrd.New(ctrd.Config{
 		Address: c.Containerd.Address, Namespace: c.Containerd.Namespace, Snapshotter: c.Containerd.Snapshotter,
 		StateDir: filepath.Join(c.Paths.Run, "ctrd"), VolumesDir: filepath.Join(c.Paths.Data, "image-volumes"), CgroupDriver: driver, Init: o.Init, Front: front(o),
-		CDIDirs: cdiDirs(c), Log: log.Named("ctrd"),
+		CDIDirs: cdiDirs(c), OnHost: o.Mounts.Do, Log: log.Named("ctrd"),
 	}); err != nil {
 		return h, err
 	}
-	if err := h.openNetwork(c, log); err != nil {
+	if err := h.openNetwork(o, log); err != nil {
 		return h, err
 	}
 	if h.volumes, err = volumes.New(volumes.Config{
 		Dir: filepath.Join(c.Paths.Data, "volumes"), EBSDir: c.Paths.EBS, Region: c.Region,
-		MatchFull: c.Task.SharedVolumeFullMatch, Log: log.Named("volumes"),
+		MatchFull: c.Task.SharedVolumeFullMatch, OnHost: o.Mounts.Do, Log: log.Named("volumes"),
 	}); err != nil {
 		return h, err
 	}
@@ -119,7 +119,8 @@ func cdiDirs(c *config.Config) []string {
 }
 
 // openNetwork opens the network, and the pools beside it.
-func (h *host) openNetwork(c *config.Config, log *zap.Logger) error {
+func (h *host) openNetwork(o *Options, log *zap.Logger) error {
+	c := &o.Config
 	pool, err := poolOf(c)
 	if err != nil {
 		return err
@@ -135,11 +136,11 @@ func (h *host) openNetwork(c *config.Config, log *zap.Logger) error {
 		TMDS: h.metadata.address, TMDSBeside: h.metadata.beside(),
 		Pool: pool, Bridge: c.Network.Bridge, Table: table, BlockIMDS: c.Network.BlockIMDS,
 		NetNSDir: filepath.Join(c.Paths.Run, "netns"), FilesDir: filepath.Join(c.Paths.Run, "net"), Log: log.Named("network"),
-		LocalRoutes: localRoutes(c), BlockTaskIMDS: c.Network.AWSVPCBlockIMDS,
+		LocalRoutes: localRoutes(c), BlockTaskIMDS: c.Network.AWSVPCBlockIMDS, OnHost: o.Mounts.Do,
 	}); err != nil {
 		return err
 	}
-	h.imds = newIMDSGuard(h, c.Network.BlockIMDS)
+	h.imds = newIMDSGuard(h, o)
 	h.faults = newHostFaults(table, h.metadata.address, log.Named("network"))
 	if h.linkLocal, err = ipam.New(ipam.DefaultLinkLocal()); err != nil {
 		return err
@@ -249,8 +250,10 @@ func (h *host) knock(ctx context.Context, patience time.Duration) error {
 // engineConfig is the engine's configuration on this host.
 func (h *host) engineConfig(o *Options, capacity engine.Capacity, log *zap.Logger) engine.Config {
 	c := &o.Config
+	agents := execAgentOf(c)
+	agents.mounts = o.Mounts
 	return engine.Config{
-		Agents:  execAgentOf(c),
+		Agents:  agents,
 		Runtime: h.runtime, Network: hostNetwork{h.network, log.Named("network")}, Cgroups: hostCgroups{h.cgroups, h.imds},
 		Logs: hostLogs{h.logs}, Store: h.store, Addresses: h.leases, LinkLocal: h.linkLocal, Ports: h.ports, Log: log.Named("engine"),
 		Capacity:       capacity,

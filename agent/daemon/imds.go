@@ -14,6 +14,7 @@ import (
 	"github.com/berthd/berth/agent/engine"
 	"github.com/berthd/berth/agent/task"
 	"github.com/berthd/berth/metrics/cgroup"
+	"github.com/berthd/berth/runtime/hostns"
 	"github.com/berthd/berth/runtime/network"
 )
 
@@ -25,6 +26,8 @@ type imdsGuard struct {
 	unified string
 	path    func(taskID string) string
 	apply   func(ctx context.Context, h network.HostTasks) error
+	// mounts is where control groups can be made.
+	mounts *hostns.Namespace
 
 	mu sync.Mutex // guards the fields below, and that what is applied last is newest
 	// group is the one that all tasks are in, and allowed are those of tasks.
@@ -35,11 +38,11 @@ type imdsGuard struct {
 }
 
 // newIMDSGuard is nil on a host that leaves instance metadata open to tasks.
-func newIMDSGuard(h *host, block bool) *imdsGuard {
-	if !block {
+func newIMDSGuard(h *host, o *Options) *imdsGuard {
+	if !o.Config.Network.BlockIMDS {
 		return nil
 	}
-	g := &imdsGuard{path: h.cgroups.TaskPath, apply: h.network.GuardHostTasks, allowed: map[string]uint64{}}
+	g := &imdsGuard{path: h.cgroups.TaskPath, apply: h.network.GuardHostTasks, allowed: map[string]uint64{}, mounts: o.Mounts}
 	if layout, err := cgroup.Detect(); err == nil {
 		g.unified = layout.Unified
 	}
@@ -55,7 +58,7 @@ func (g *imdsGuard) created(ctx context.Context, t engine.TaskCgroup) error {
 	dir := filepath.Join(g.unified, g.path(t.ID))
 	// Where version 1 limits tasks, the version 2 group is made when the first
 	// container is; the rule must not come later.
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := g.mounts.Do(func() error { return os.MkdirAll(dir, 0o755) }); err != nil {
 		return fmt.Errorf("cannot close instance metadata to the task: %w", err)
 	}
 	return g.update(ctx, func() error {

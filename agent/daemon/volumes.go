@@ -48,8 +48,9 @@ func efsAuth(c *config.Config) bool {
 }
 
 // ebsVolumes says whether EBS volumes of tasks can be mounted here.
-func ebsVolumes(c *config.Config) bool {
-	return c.Capability.EBSVolumes && !c.External && volumes.CanFormat() && canMake(c.Paths.EBS)
+func (o *Options) ebsVolumes() bool {
+	c := &o.Config
+	return c.Capability.EBSVolumes && !c.External && volumes.CanFormat() && o.onHost(func() bool { return canMake(c.Paths.EBS) })
 }
 
 // canMake says whether a directory is there, or can be made, and be written.

@@ -60,6 +60,9 @@ type Config struct {
 	// Period is the CFS period in microseconds; zero is 100000
 	// (ECS_CGROUP_CPU_PERIOD).
 	Period uint64
+	// OnHost calls a function where control groups can be written, for a process that
+	// is shut in; nil calls it.
+	OnHost func(fn func() error) error
 }
 
 // Task is the cgroup that a task is to have. Zero limits nothing, save that
@@ -110,6 +113,9 @@ func New(cfg Config) (*Manager, error) {
 			cfg.Driver = Systemd
 		}
 	}
+	if cfg.OnHost == nil {
+		cfg.OnHost = func(fn func() error) error { return fn() }
+	}
 	m := &Manager{cfg: cfg, mode: cfg.Mode}
 	switch {
 	case cfg.Driver == Systemd && cfg.Mode != V2:
@@ -145,7 +151,7 @@ func (m *Manager) Create(ctx context.Context, t Task) (parent string, err error)
 	if err := valid(t.ID); err != nil {
 		return "", err
 	}
-	if err := m.backend.create(ctx, t); err != nil {
+	if err := m.cfg.OnHost(func() error { return m.backend.create(ctx, t) }); err != nil {
 		return "", fmt.Errorf("cannot create cgroup of task %s: %w", t.ID, err)
 	}
 	return m.Parent(t.ID), nil
@@ -157,7 +163,7 @@ func (m *Manager) Remove(ctx context.Context, id string) error {
 	if err := valid(id); err != nil {
 		return err
 	}
-	if err := m.backend.remove(ctx, id); err != nil {
+	if err := m.cfg.OnHost(func() error { return m.backend.remove(ctx, id) }); err != nil {
 		return fmt.Errorf("cannot remove cgroup of task %s: %w", id, err)
 	}
 	return nil

@@ -41,7 +41,8 @@ func (r *Runtime) Create(ctx context.Context, spec container.Spec) error {
 		return err
 	}
 	defer unlock()
-	return r.fail(ctx, container.KindCreate, "create container "+spec.ID, r.create(ctx, spec))
+	err = r.cfg.OnHost(func() error { return r.create(ctx, spec) })
+	return r.fail(ctx, container.KindCreate, "create container "+spec.ID, err)
 }
 
 func (r *Runtime) create(ctx context.Context, spec container.Spec) error {

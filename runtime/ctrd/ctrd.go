@@ -83,6 +83,9 @@ type Config struct {
 	// Space answers how many bytes are free of how many on a directory's file
 	// system; nil asks the kernel.
 	Space func(dir string) (free, total uint64, err error)
+	// OnHost calls a function where the host's mounts are, for a process that is shut
+	// in and has others; nil calls it. What it returns is the function's error.
+	OnHost func(fn func() error) error
 	// Log is told what cannot be returned to anybody; nil is silence.
 	Log *zap.Logger
 }
@@ -112,6 +115,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Space == nil {
 		c.Space = diskSpace
+	}
+	if c.OnHost == nil {
+		c.OnHost = func(fn func() error) error { return fn() }
 	}
 	if c.Log == nil {
 		c.Log = zap.NewNop()

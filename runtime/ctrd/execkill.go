@@ -37,9 +37,19 @@ func (x *execution) kill(ctx context.Context) {
 func (x *execution) killProcesses() {
 	for range killRounds {
 		found := x.descendants()
+		var foreign []int // Those that we may not signal.
 		for _, pid := range found {
-			if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+			err := syscall.Kill(pid, syscall.SIGKILL)
+			if errors.Is(err, syscall.EPERM) {
+				foreign = append(foreign, pid)
+			} else if err != nil && !errors.Is(err, syscall.ESRCH) {
 				x.r.log.Warn("cannot kill a process", zap.String("container", x.stored.ID), zap.Int("pid", pid), zap.Error(err))
+			}
+		}
+		if len(foreign) > 0 {
+			err := x.r.cfg.OnHost(func() error { return x.r.host.killIn(x.initPID, foreign) })
+			if err != nil {
+				x.r.log.Warn("cannot kill processes", zap.String("container", x.stored.ID), zap.Ints("pids", foreign), zap.Error(err))
 			}
 		}
 		if len(found) == 0 {

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 
-	linuxcap "github.com/containerd/containerd/v2/pkg/cap"
 	"golang.org/x/sys/unix"
 )
 
@@ -81,9 +80,9 @@ func kernelConfig(root string) string {
 	return string(text)
 }
 
-// maxNofile is our own hard limit, or no limit where we may raise it.
+// maxNofile is our own hard limit, or no limit where whoever makes containers may raise it.
 func maxNofile() uint64 {
-	caps, err := linuxcap.Current()
+	caps, err := allCaps()
 	if err == nil && slices.Contains(caps, "CAP_SYS_RESOURCE") {
 		return math.MaxUint64
 	}

@@ -42,7 +42,8 @@ func isLeftover(err error) bool {
 
 // clearLeftover has the OCI runtime delete a container that has no task, and kill
 // what is in it. An absent one is no error.
-func (r *Runtime) clearLeftover(ctx context.Context, id string) error {
+func (r *Runtime) clearLeftover(ctx context.Context, s stored) error {
+	id := s.ID
 	root := filepath.Join(ociState, r.cfg.Namespace)
 	if _, err := os.Stat(filepath.Join(root, id)); errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -51,7 +52,15 @@ func (r *Runtime) clearLeftover(ctx context.Context, id string) error {
 	if binary == "" {
 		binary = "runc"
 	}
-	said, err := exec.CommandContext(ctx, binary, "--root", root, "delete", "--force", id).CombinedOutput()
+	var said []byte
+	err := r.cfg.OnHost(func() (err error) {
+		if spec, serr := s.spec(); serr == nil && spec.Linux != nil && spec.Linux.CgroupsPath != "" {
+			// The OCI runtime will say what is left where this did nothing.
+			_ = r.host.killGroup(cgroupDir(spec.Linux.CgroupsPath))
+		}
+		said, err = exec.CommandContext(ctx, binary, "--root", root, "delete", "--force", id).CombinedOutput()
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("cannot clear what a start that was cut short left: %s delete: %w: %s", binary, err, bytes.TrimSpace(said))
 	}

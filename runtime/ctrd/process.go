@@ -3,6 +3,7 @@ package ctrd
 import (
 	"fmt"
 	"math"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -170,12 +171,20 @@ func capabilities(r container.Rights) ([]string, error) {
 	return caps, nil
 }
 
-// allCaps are those that we may give: more than our own cannot be given.
+// allCaps are those that a container can be given. It is containerd that gives
+// them, and not we, who may be shut in: what it has is what the host's first
+// process may hand on.
 func allCaps() ([]string, error) {
-	all, err := linuxcap.Current()
+	f, err := os.Open("/proc/1/status")
 	if err != nil {
-		return nil, fmt.Errorf("cannot read our own capabilities: %w", err)
+		return nil, fmt.Errorf("cannot read the host's capabilities: %w", err)
 	}
+	defer f.Close() //nolint:errcheck // only read
+	sets, err := linuxcap.ParseProcPIDStatus(f)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the host's capabilities: %w", err)
+	}
+	all, _ := linuxcap.FromBitmap(sets[linuxcap.Bounding]) // What has no name yet cannot be given.
 	return all, nil
 }
 

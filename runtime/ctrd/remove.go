@@ -78,13 +78,7 @@ func (r *Runtime) remove(ctx context.Context, id string) error {
 	if err := r.client.SnapshotService(snapshotter).Remove(ctx, id); err != nil && !errdefs.IsNotFound(err) {
 		return err
 	}
-	if err := r.unmountShm(id); err != nil {
-		return err
-	}
-	if err := r.dropSecrets(id); err != nil {
-		return err
-	}
-	if err := r.dropVolumes(id); err != nil {
+	if err := r.cfg.OnHost(func() error { return r.removeMounts(id) }); err != nil {
 		return err
 	}
 	if !known {
@@ -96,6 +90,17 @@ func (r *Runtime) remove(ctx context.Context, id string) error {
 	return nil
 }
 
+// removeMounts removes what was made on the host for a container's mounts.
+func (r *Runtime) removeMounts(id string) error {
+	if err := r.unmountShm(id); err != nil {
+		return err
+	}
+	if err := r.dropSecrets(id); err != nil {
+		return err
+	}
+	return r.dropVolumes(id)
+}
+
 // kill ends a container's processes and deletes its task.
 func (r *Runtime) kill(ctx context.Context, s stored) error {
 	p, err := r.task(ctx, s.ID)
@@ -105,7 +110,7 @@ func (r *Runtime) kill(ctx context.Context, s stored) error {
 		if err = native(err); err != nil && !errdefs.IsNotFound(err) {
 			return err
 		}
-		return r.clearLeftover(ctx, s.ID)
+		return r.clearLeftover(ctx, s)
 	}
 	if err != nil {
 		return err

@@ -123,7 +123,7 @@ func (r *Runtime) clear(ctx context.Context, s stored) (container.Status, bool, 
 // only while those run, and mounts what others may join.
 func (r *Runtime) joins(ctx context.Context, s *stored) error {
 	if s.record.Shm > 0 {
-		if err := r.mountShm(s.ID, s.record.Shm); err != nil {
+		if err := r.cfg.OnHost(func() error { return r.mountShm(s.ID, s.record.Shm) }); err != nil {
 			return err
 		}
 	}

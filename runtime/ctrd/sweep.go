@@ -34,14 +34,14 @@ func (r *Runtime) Sweep(ctx context.Context) (removed []string, err error) {
 	if err != nil {
 		return nil, r.fail(ctx, container.KindRemove, "list snapshots", err)
 	}
-	if err := r.sweepRoots(); err != nil {
-		return nil, r.fail(ctx, container.KindRemove, "sweep root file systems", err)
-	}
-	if err := r.sweepSecrets(kept); err != nil {
-		return nil, r.fail(ctx, container.KindRemove, "sweep secret variables", err)
-	}
-	if err := r.sweepVolumes(kept); err != nil {
-		return nil, r.fail(ctx, container.KindRemove, "sweep volumes of images", err)
+	for what, sweep := range map[string]func() error{
+		"root file systems": r.sweepRoots,
+		"secret variables":  func() error { return r.sweepSecrets(kept) },
+		"volumes of images": func() error { return r.sweepVolumes(kept) },
+	} {
+		if err := r.cfg.OnHost(sweep); err != nil {
+			return nil, r.fail(ctx, container.KindRemove, "sweep "+what, err)
+		}
 	}
 	for _, key := range removed {
 		if err := sn.Remove(ctx, key); err != nil && !errdefs.IsNotFound(err) {

@@ -63,7 +63,7 @@ func (r *Runtime) makeTask(ctx context.Context, s stored, request *tasks.CreateT
 			lost = true
 			r.log.Warn("the OCI runtime failed before there was a process; trying again", zap.String("container", s.ID), zap.Error(err))
 		case isLeftover(err):
-			if cerr := r.clearLeftover(ctx, s.ID); cerr != nil {
+			if cerr := r.clearLeftover(ctx, s); cerr != nil {
 				return cerr
 			}
 		case !errdefs.IsAlreadyExists(err):

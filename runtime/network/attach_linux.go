@@ -77,7 +77,7 @@ func containerSysctls(e ipam.Endpoint) []string {
 }
 
 func (n *Network) attach(e ipam.Endpoint) (err error) {
-	ns, err := openNetNS(n.NetNS(e.ID), containerSysctls(e))
+	ns, err := openNetNS(n.cfg.OnHost, n.NetNS(e.ID), containerSysctls(e))
 	if err != nil {
 		return err
 	}

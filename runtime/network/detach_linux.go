@@ -27,7 +27,7 @@ func (n *Network) Detach(ctx context.Context, e ipam.Endpoint) error {
 	if e.ENI != nil {
 		errs = append(errs, n.giveBack(n.NetNS(e.ID)))
 	}
-	errs = append(errs, removeNetNS(n.NetNS(e.ID)), n.forget(e))
+	errs = append(errs, removeNetNS(n.cfg.OnHost, n.NetNS(e.ID)), n.forget(e))
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("cannot detach container %s from the network: %w", e.ID, err)
 	}

@@ -228,7 +228,7 @@ func linkByMAC(h *netlink.Handle, mac ipam.MAC) (netlink.Link, error) {
 // wanted.
 func (n *Network) configureENI(e ipam.Endpoint, ns netns.NsHandle, inside *netlink.Handle, link netlink.Link) error {
 	eni := e.ENI
-	if err := within(ns, func() error { return eniSysctls(eni) }); err != nil {
+	if err := within(ns, func() error { return n.cfg.OnHost(func() error { return eniSysctls(eni) }) }); err != nil {
 		return err
 	}
 	if err := inside.LinkSetUp(link); err != nil {

@@ -56,7 +56,7 @@ func (n *Network) Ensure(ctx context.Context) error {
 	if n.cfg.BlockIMDS && !n.nft.knowsTasks {
 		n.log.Warn("kernel cannot tell sockets by control group (nft_socket): instance metadata stays open to tasks in host network mode")
 	}
-	if err := within(n.host, n.hostSysctls); err != nil {
+	if err := within(n.host, func() error { return n.cfg.OnHost(n.hostSysctls) }); err != nil {
 		return err
 	}
 	return n.address(bridge)

@@ -13,6 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// onHost calls a function where the host's mounts are, in the network namespace of the calling thread: Config.OnHost.
+type onHost func(fn func() error) error
+
 // within runs fn on a thread of its own in a network namespace. What fn opens stays in that namespace; /proc/sys/net
 // and /proc/thread-self/net are that namespace's while it runs.
 func within(ns netns.NsHandle, fn func() error) error {
@@ -64,13 +67,13 @@ func isNetNS(path string) (bool, error) {
 }
 
 // openNetNS opens the namespace bound at a path, and makes it first if need be, with kernel settings as key=value. The caller closes the handle.
-func openNetNS(path string, sysctls []string) (netns.NsHandle, error) {
+func openNetNS(on onHost, path string, sysctls []string) (netns.NsHandle, error) {
 	bound, err := isNetNS(path)
 	if err != nil {
 		return netns.None(), fmt.Errorf("cannot look at network namespace: %w", err)
 	}
 	if !bound {
-		if err := makeNetNS(path, sysctls); err != nil {
+		if err := makeNetNS(on, path, sysctls); err != nil {
 			return netns.None(), err
 		}
 	}
@@ -82,7 +85,7 @@ func openNetNS(path string, sysctls []string) (netns.NsHandle, error) {
 }
 
 // makeNetNS makes a namespace and binds it at a path, so that it lives without a process in it.
-func makeNetNS(path string, sysctls []string) error {
+func makeNetNS(on onHost, path string, sysctls []string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return fmt.Errorf("cannot make directory of network namespaces: %w", err)
 	}
@@ -97,22 +100,24 @@ func makeNetNS(path string, sysctls []string) error {
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 			return fmt.Errorf("cannot make network namespace: %w", err)
 		}
-		for _, s := range sysctls {
-			key, value, _ := strings.Cut(s, "=")
-			if err := writeSysctl(key, value); err != nil {
-				return err
+		return on(func() error {
+			for _, s := range sysctls {
+				key, value, _ := strings.Cut(s, "=")
+				if err := writeSysctl(key, value); err != nil {
+					return err
+				}
 			}
-		}
-		if err := unix.Mount("/proc/thread-self/ns/net", path, "", unix.MS_BIND, ""); err != nil {
-			return fmt.Errorf("cannot bind network namespace at %s: %w", path, err)
-		}
-		return nil
+			if err := unix.Mount("/proc/thread-self/ns/net", path, "", unix.MS_BIND, ""); err != nil {
+				return fmt.Errorf("cannot bind network namespace at %s: %w", path, err)
+			}
+			return nil
+		})
 	})
 }
 
 // removeNetNS unbinds a namespace and removes its mount point. What is not there is no error.
-func removeNetNS(path string) error {
-	err := unix.Unmount(path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+func removeNetNS(on onHost, path string) error {
+	err := on(func() error { return unix.Unmount(path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW) })
 	if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) { // EINVAL: nothing is mounted there
 		return fmt.Errorf("cannot unbind network namespace %s: %w", path, err)
 	}
@@ -131,7 +136,8 @@ func readSysctl(key string) (string, error) {
 }
 
 // writeSysctl sets a kernel setting of the thread's namespace unless it has the value already. A setting that this
-// kernel does not have (it was built without IPv6, say) is passed over.
+// kernel does not have (it was built without IPv6, say) is passed over. It runs where the host's mounts are: those of a
+// process that is shut in cannot be written.
 func writeSysctl(key, value string) error {
 	switch was, err := readSysctl(key); {
 	case errors.Is(err, fs.ErrNotExist):

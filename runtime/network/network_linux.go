@@ -65,6 +65,9 @@ type Config struct {
 	FallbackDNS []netip.Addr
 	// NetNS is the path of the namespace that counts as the host's; by default that of the process. For tests.
 	NetNS string
+	// OnHost calls a function where the host's mounts are, in the network namespace of the calling thread, for a process
+	// that is shut in and has other mounts; by default it is called.
+	OnHost onHost
 	// Log takes what is worth knowing and is no error. By default nothing is logged.
 	Log *zap.Logger
 }
@@ -94,6 +97,9 @@ func (c *Config) fill() {
 	}
 	if len(c.FallbackDNS) == 0 {
 		c.FallbackDNS = []netip.Addr{netip.AddrFrom4([4]byte{8, 8, 8, 8}), netip.AddrFrom4([4]byte{8, 8, 4, 4})}
+	}
+	if c.OnHost == nil {
+		c.OnHost = func(fn func() error) error { return fn() }
 	}
 	if c.Log == nil {
 		c.Log = zap.NewNop()

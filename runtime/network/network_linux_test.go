@@ -291,7 +291,7 @@ func TestNamespaceLost(t *testing.T) {
 	l.ensure(t)
 	e := l.attached(t, "web", ipam.Publish{Protocol: ipam.TCP, HostPort: 8080, ContainerPort: 80})
 	l.inside(t, "web") // open until the end of the test, as if by a process
-	if err := removeNetNS(l.net.NetNS("web")); err != nil {
+	if err := removeNetNS(here, l.net.NetNS("web")); err != nil {
 		t.Fatal(err)
 	}
 	if removed, err := l.net.Sync(t.Context(), ipam.Plan{e}); err != nil || len(removed) != 0 {

@@ -47,7 +47,9 @@ func (n *Network) ensureSide() error {
 		return fmt.Errorf("cannot use link %s: it is a %s, not a bridge", name, link.Type())
 	}
 	if err := within(n.host, func() error {
-		return errors.Join(writeSysctl("net/ipv4/conf/"+name+"/route_localnet", "1"), writeSysctl("net/ipv6/conf/"+name+"/disable_ipv6", "1"))
+		return n.cfg.OnHost(func() error {
+			return errors.Join(writeSysctl("net/ipv4/conf/"+name+"/route_localnet", "1"), writeSysctl("net/ipv6/conf/"+name+"/disable_ipv6", "1"))
+		})
 	}); err != nil {
 		return err
 	}
@@ -101,7 +103,9 @@ func (n *Network) configureSide(e ipam.Endpoint, ns netns.NsHandle, inside *netl
 	if err != nil {
 		return fmt.Errorf("cannot find %s in the namespace: %w", sideLink, err)
 	}
-	if err := within(ns, func() error { return writeSysctl("net/ipv6/conf/"+sideLink+"/disable_ipv6", "1") }); err != nil {
+	if err := within(ns, func() error {
+		return n.cfg.OnHost(func() error { return writeSysctl("net/ipv6/conf/"+sideLink+"/disable_ipv6", "1") })
+	}); err != nil {
 		return err
 	}
 	if err := inside.LinkSetUp(link); err != nil {

@@ -118,7 +118,7 @@ func (n *Network) dropNamespaces(wanted map[string]bool) (removed []string, err 
 			continue
 		}
 		path := n.NetNS(entry.Name())
-		if err := errors.Join(n.giveBack(path), removeNetNS(path)); err != nil {
+		if err := errors.Join(n.giveBack(path), removeNetNS(n.cfg.OnHost, path)); err != nil {
 			errs = append(errs, err)
 			continue
 		}

@@ -95,7 +95,7 @@ func (v *Volumes) output(ctx context.Context, program string, args ...string) (s
 		// The death signal comes when the parent's thread ends, not its process.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
-		err := cmd.Run()
+		err := v.cfg.OnHost(cmd.Run)
 		done <- result{heard(said), err}
 		_ = said.Close() // memory only
 	}()

@@ -111,6 +111,10 @@ func sameDevice(kernel, ec2 string) bool {
 // its group. It may be called again; where the device is not there, it is
 // volume.ErrNotAttached.
 func (v *Volumes) StageEBS(ctx context.Context, user string, e volume.EBS) error {
+	return v.cfg.OnHost(func() error { return v.stageEBS(ctx, user, e) })
+}
+
+func (v *Volumes) stageEBS(ctx context.Context, user string, e volume.EBS) error {
 	if !validDirectory.MatchString(e.Directory) {
 		return fmt.Errorf("cannot mount EBS volume %s: %q is not the name of a directory", e.VolumeID, e.Directory)
 	}
@@ -209,6 +213,10 @@ const unmountTries = 5
 // UnstageEBS unmounts the volume, with five tries. After the last one it is
 // detached from the host's tree all the same: what still uses it is not a task.
 func (v *Volumes) UnstageEBS(ctx context.Context, e volume.EBS) error {
+	return v.cfg.OnHost(func() error { return v.unstageEBS(ctx, e) })
+}
+
+func (v *Volumes) unstageEBS(ctx context.Context, e volume.EBS) error {
 	if !validDirectory.MatchString(e.Directory) {
 		return nil
 	}
@@ -267,6 +275,14 @@ func (v *Volumes) unmountEBS(ctx context.Context, e volume.EBS, target string) e
 
 // Usage are the used and total bytes of a mounted EBS volume.
 func (v *Volumes) Usage(e volume.EBS) (used, total uint64, err error) {
+	err = v.cfg.OnHost(func() (err error) {
+		used, total, err = v.usage(e)
+		return err
+	})
+	return used, total, err
+}
+
+func (v *Volumes) usage(e volume.EBS) (used, total uint64, err error) {
 	dir, err := filepath.EvalSymlinks(v.cfg.EBSDir)
 	if err != nil {
 		return 0, 0, fmt.Errorf("cannot measure EBS volume: %w", err)

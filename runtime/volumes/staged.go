@@ -87,7 +87,7 @@ func (v *Volumes) sweepStaged(ctx context.Context, known func(user string) bool)
 			continue
 		}
 		v.log.Info("an EBS volume was mounted for a task that is gone", zap.String("volume", s.Volume.VolumeID), zap.String("task", s.User))
-		errs = append(errs, v.UnstageEBS(ctx, s.Volume))
+		errs = append(errs, v.unstageEBS(ctx, s.Volume))
 	}
 	return errors.Join(errs...)
 }

@@ -42,7 +42,10 @@ type Config struct {
 	UnmountPause time.Duration
 	// Resolve looks up the addresses of file servers; nil asks the host's resolver.
 	Resolve func(ctx context.Context, network, host string) ([]netip.Addr, error)
-	Log     *zap.Logger
+	// OnHost calls a function where the host's mounts and disks are, and programs that
+	// it starts there, for a process that is shut in; nil calls it.
+	OnHost func(fn func() error) error
+	Log    *zap.Logger
 }
 
 // Volumes makes and unmakes volumes. Its methods may be called at once.
@@ -98,6 +101,9 @@ func New(c Config) (*Volumes, error) {
 	if c.Resolve == nil {
 		c.Resolve = net.DefaultResolver.LookupNetIP
 	}
+	if c.OnHost == nil {
+		c.OnHost = func(fn func() error) error { return fn() }
+	}
 	if c.Log == nil {
 		c.Log = zap.NewNop()
 	}
@@ -121,7 +127,15 @@ func nameOf(w *volume.Volume) string {
 // Acquire makes the volume for a user: made if need be, used, mounted. It may be
 // called again with the same arguments. The words of its errors are those of
 // spec/task-engine.md §5.5.
-func (v *Volumes) Acquire(ctx context.Context, user string, w volume.Volume) (volume.Place, error) {
+func (v *Volumes) Acquire(ctx context.Context, user string, w volume.Volume) (place volume.Place, err error) {
+	err = v.cfg.OnHost(func() (err error) {
+		place, err = v.acquire(ctx, user, w)
+		return err
+	})
+	return place, err
+}
+
+func (v *Volumes) acquire(ctx context.Context, user string, w volume.Volume) (volume.Place, error) {
 	name := nameOf(&w)
 	if !validName.MatchString(name) {
 		return volume.Place{}, fmt.Errorf("create %s: %q includes invalid characters for a local volume name, only %q are allowed", name, name, "[a-zA-Z0-9][a-zA-Z0-9_.-]")
@@ -195,13 +209,13 @@ func (v *Volumes) find(w *volume.Volume, name string) (record, error) {
 
 // Release unmounts what only the user had mounted. Directories stay until Remove.
 func (v *Volumes) Release(ctx context.Context, user string) error {
-	return v.part(ctx, user, func(r record) bool { return r.Mounted })
+	return v.cfg.OnHost(func() error { return v.part(ctx, user, func(r record) bool { return r.Mounted }) })
 }
 
 // Remove ends every use of the user's, and deletes the volumes that nobody else
 // uses and that are not kept.
 func (v *Volumes) Remove(ctx context.Context, user string) error {
-	return v.part(ctx, user, func(record) bool { return true })
+	return v.cfg.OnHost(func() error { return v.part(ctx, user, func(record) bool { return true }) })
 }
 
 // part ends the user's use of the volumes that which chooses.
@@ -266,6 +280,10 @@ func (v *Volumes) leave(ctx context.Context, name, user string) error {
 // removes what a crash has left half made or half deleted. It is for the start, before anything is
 // acquired.
 func (v *Volumes) Sweep(ctx context.Context, known func(user string) bool) error {
+	return v.cfg.OnHost(func() error { return v.sweep(ctx, known) })
+}
+
+func (v *Volumes) sweep(ctx context.Context, known func(user string) bool) error {
 	errs := []error{v.sweepRemains(ctx), v.sweepStaged(ctx, known)}
 	names, err := v.list()
 	if err != nil {
