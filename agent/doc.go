@@ -70,6 +70,7 @@
 //	runtime/durable              W  small files replaced in one step; synced as far as the caller says
 //	runtime/fakert               A  a Runtime scripted per container
 //	runtime/fault                W  Fault: what of a network is to go wrong
+//	runtime/hostns               A  does things in the host's mounts for an agent that is shut in
 //	runtime/logs                 A  the log process, its drivers, and reading logs back
 //	runtime/logs/forwardtest     T  the far end of Fluentd's forward protocol
 //	runtime/logs/awslogs         A  the log driver for CloudWatch Logs
