@@ -35,7 +35,7 @@ var doors = map[string][]string{
 	"github.com/containerd/":                 {"runtime/ctrd"},
 	"github.com/containerd/fifo":             {"runtime/ctrd", "runtime/logs"},
 	"github.com/coreos/go-systemd":           {"agent/systemd", "runtime/cgroups"},
-	"github.com/godbus/dbus":                 {"runtime/cgroups"},
+	"github.com/godbus/dbus":                 {"agent/systemd", "runtime/cgroups"},
 	"github.com/distribution/reference":      {"runtime/ctrd"},
 	"github.com/docker/go-units":             {"agent/cli", "agent/control/acs"},
 	"github.com/google/go-cmp":               {}, // tests only

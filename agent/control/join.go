@@ -10,8 +10,8 @@ import (
 	"github.com/google/uuid"
 	"go.uber.org/zap"
 
-	"github.com/berthd/berth/runtime/backoff"
 	"github.com/berthd/berth/agent/wire/ecs"
+	"github.com/berthd/berth/runtime/backoff"
 )
 
 // DefaultCluster is joined when none is configured, and made when it is missing.
@@ -120,6 +120,27 @@ func Join(ctx context.Context, cfg JoinConfig, saved Identity) (Identity, error)
 		}
 	}
 	return out, nil
+}
+
+// Status is what ECS holds of this host, ACTIVE or DRAINING, which is registered
+// as saved says: ECS answers a registration that it has with the host as it is.
+// It asks once.
+func Status(ctx context.Context, cfg JoinConfig, saved Identity) (string, error) {
+	if cfg.Log == nil {
+		cfg.Log = zap.NewNop()
+	}
+	request, err := cfg.request(ctx, saved)
+	if err != nil {
+		return "", err
+	}
+	response, err := cfg.API.RegisterContainerInstance(ctx, request)
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("cannot ask for this host's status: %w", err)
+	case response.ContainerInstance == nil || response.ContainerInstance.Status == "":
+		return "", errors.New("ECS does not say this host's status")
+	}
+	return response.ContainerInstance.Status, nil
 }
 
 // request is the registration, §1.5.

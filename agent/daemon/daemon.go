@@ -94,6 +94,9 @@ type agent struct {
 	capacity    engine.Capacity
 	meta        *meta
 	drainer     *drain.Drainer
+	goodbye     goodbye
+	lock        *os.File // of logind, which the last agent had; nil for none
+	shutdowns   *shutdowns
 	updating    *updating
 	orders      *orders
 	hostAuth    func(ctx context.Context, image string) (*container.Auth, error)
@@ -103,6 +106,8 @@ type agent struct {
 // Run is the agent, from start to stop. It returns nil when ctx ended it.
 func Run(ctx context.Context, o Options) error {
 	a := &agent{options: o, log: o.Log, board: health.NewBoard(), started: time.Now()}
+	a.goodbye.agent = a
+	a.lock = systemd.Kept()[lockName]
 	err := a.run(ctx)
 	if ctx.Err() != nil && (err == nil || errors.Is(err, context.Cause(ctx))) {
 		a.log.Info("the agent has stopped")
@@ -226,6 +231,9 @@ func (a *agent) build(ctx context.Context) ([]part, error) {
 	a.sessions = newSessions(a)
 	a.observer.ended = a.sessions.ended
 	a.drainer = a.newDrainer(ctx)
+	if a.shutdowns, err = newShutdowns(a, a.lock); err != nil {
+		return nil, err
+	}
 	memory, err := memoryMiB("/proc/meminfo")
 	if err != nil {
 		return nil, err
@@ -245,6 +253,7 @@ func (a *agent) build(ctx context.Context) ([]part, error) {
 		{"the orders to update", a.orders.run},
 		{"the line to ECS", a.sessions.run},
 		{"the drain", a.drainer.Run},
+		{"the word of a shutdown", a.shutdowns.run},
 		{"the settings", a.settings.run},
 	}
 	return parts, nil

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
+	"syscall"
 	"time"
 
 	"go.uber.org/zap"
@@ -11,6 +13,7 @@ import (
 	"github.com/berthd/berth/agent/engine"
 	"github.com/berthd/berth/agent/systemd"
 	"github.com/berthd/berth/agent/task"
+	"github.com/berthd/berth/runtime/container"
 )
 
 const (
@@ -19,6 +22,11 @@ const (
 	lastWords = 5 * time.Second
 	// patience is how long systemd may take to answer; it has much to do just then.
 	patience = 15 * time.Second
+	// mercy is how long before the end of the time for all tasks what still runs of
+	// them is killed: ECS is to hear of it from this agent.
+	mercy = 5 * time.Second
+	// stopExtension is how much longer systemd is to wait each time it is told.
+	stopExtension = 30 * time.Second
 	// shutdownReason is what ECS is told about tasks that end with their host.
 	shutdownReason = "Host is shutting down"
 )
@@ -43,18 +51,55 @@ func (a *agent) leave(ctx context.Context) {
 		return
 	}
 	tell(a.log, systemd.Stopping("the host is shutting down: stopping its tasks"))
-	a.log.Info("the host is shutting down; stopping its tasks")
+	a.goodbye.say(ctx)
+}
+
+// goodbye is the end of the tasks of a host that goes down. It is said when the
+// shutdown is announced, where logind does that, and when the agent is stopped
+// for it: what came in between is stopped too, and the time for all is one.
+type goodbye struct {
+	agent *agent
+
+	mu sync.Mutex // held while it is said; guards the field below
+	// ends is when the host waits no longer; zero while it does not go down.
+	ends time.Time
+}
+
+// say stops all tasks and waits for their ends, and for ECS to know of them.
+func (g *goodbye) say(ctx context.Context) {
+	a := g.agent
+	// Who comes while it is said waits, which the other one tells systemd, and finds little to do.
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	again := !g.ends.IsZero()
+	if !again {
+		g.ends = time.Now().Add(a.options.Config.Task.ShutdownTimeout)
+	}
 	f := farewell{
-		within: a.options.Config.Task.ShutdownTimeout,
+		within: time.Until(g.ends),
 		tasks:  a.engine.Tasks, stop: a.engine.StopTask, unsent: a.host.store.Pending,
-		wait: func() { tell(a.log, systemd.ExtendTimeout(30*time.Second)) },
+		wait: func() { tell(a.log, systemd.ExtendTimeout(stopExtension)) }, kill: a.killAll,
 	}
+	left, err := f.stopAll(ctx)
+	if again && left == 0 && err == nil {
+		return // ECS had its time to hear of it.
+	}
+	a.log.Info("the host is shutting down; stopping its tasks", zap.Int("tasks", left), zap.Duration("within", f.within.Round(time.Second)))
 	switch err := f.say(ctx); {
-	case err != nil:
-		a.log.Error("not all tasks could be stopped before the host goes down", zap.Error(err))
-	default:
+	case err == nil:
 		a.log.Info("all tasks have stopped", zap.Int("unsent", a.host.store.Pending()))
+	case ctx.Err() != nil:
+		a.log.Info("the agent stops; the next one goes on with the tasks", zap.Error(err))
+	default:
+		a.log.Error("not all tasks could be stopped before the host goes down", zap.Error(err))
 	}
+}
+
+// unsaid is for a host that does not go down after all.
+func (g *goodbye) unsaid() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.ends = time.Time{}
 }
 
 // farewell stops every task of a host that goes down.
@@ -67,6 +112,8 @@ type farewell struct {
 	unsent func() int
 	// wait is called while there is something to wait for.
 	wait func()
+	// kill ends whatever runs, once there is hardly any time left.
+	kill func(ctx context.Context)
 }
 
 // say returns when all tasks have stopped, those too that are still accepted
@@ -76,6 +123,7 @@ func (f farewell) say(ctx context.Context) error {
 	defer cancel()
 	ticker := time.NewTicker(100 * time.Millisecond)
 	defer ticker.Stop()
+	begun, killed := time.Now(), false
 	var told time.Time // when the last task had stopped
 	for {
 		left, err := f.stopAll(ctx)
@@ -90,12 +138,33 @@ func (f farewell) say(ctx context.Context) error {
 		case told.IsZero():
 			told = time.Now()
 		}
+		if left > 0 && !killed && time.Since(begun) >= f.within-min(mercy, f.within/4) {
+			killed = true
+			f.kill(ctx)
+		}
 		f.wait()
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
 			return fmt.Errorf("%d tasks still run: %w", left, context.Cause(ctx))
 		}
+	}
+}
+
+// killAll kills what runs of the tasks, in no order: there was time for one.
+func (a *agent) killAll(ctx context.Context) {
+	all, err := a.host.runtime.List(ctx)
+	for i := range all {
+		if all[i].Phase != container.Running {
+			continue
+		}
+		a.log.Warn("a container did not end in time and is killed", zap.String("container", all[i].ID))
+		if e := a.host.runtime.Signal(ctx, all[i].ID, syscall.SIGKILL, true); e != nil && !errors.Is(e, container.ErrNotRunning) && !errors.Is(e, container.ErrNotFound) {
+			err = errors.Join(err, e)
+		}
+	}
+	if err != nil {
+		a.log.Error("cannot kill what did not end in time", zap.Error(err))
 	}
 }
 

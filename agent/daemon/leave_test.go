@@ -25,6 +25,9 @@ type goingDown struct {
 	unsent time.Duration // how long ECS needs once all have stopped; zero is for ever
 	all    time.Time     // when all had stopped
 	refuse error
+	// immortal ones do not end when they are killed.
+	immortal bool
+	began    time.Time
 }
 
 func newTask(id string, desired task.ReportStatus) engine.Task {
@@ -62,6 +65,15 @@ func (g *goingDown) stop(_ context.Context, id, reason string) error {
 		g.ends[id] = time.Now().Add(takes)
 	}
 	return nil
+}
+
+func (g *goingDown) kill(context.Context) {
+	g.told = append(g.told, fmt.Sprintf("killed after %s", time.Since(g.began).Round(time.Second)))
+	for i := range g.tasks {
+		if !g.immortal {
+			g.ends[g.tasks[i].ID()] = time.Now()
+		}
+	}
 }
 
 func (g *goingDown) pending() int {
@@ -106,18 +118,25 @@ func TestFarewell(t *testing.T) {
 			lastWords + 2*time.Second, nil,
 		},
 		{
-			"a task that does not stop",
-			goingDown{tasks: []engine.Task{newTask("a", task.ReportRunning)}},
-			[]string{"a: Host is shutting down"},
+			"a task that does not stop when it is killed",
+			goingDown{tasks: []engine.Task{newTask("a", task.ReportRunning)}, immortal: true},
+			[]string{"a: Host is shutting down", "killed after 1m55s"},
 			departure + time.Second, errLate,
+		},
+		{
+			"a task that has to be killed",
+			goingDown{tasks: []engine.Task{newTask("a", task.ReportRunning)}, unsent: time.Millisecond},
+			[]string{"a: Host is shutting down", "killed after 1m55s"},
+			departure - 4*time.Second, nil,
 		},
 		{
 			"a task that was forgotten meanwhile",
 			goingDown{
 				tasks:  []engine.Task{newTask("a", task.ReportRunning)},
-				refuse: fmt.Errorf("cannot stop task a: %w", engine.ErrUnknownTask),
+				refuse: fmt.Errorf("cannot stop task a: %w", engine.ErrUnknownTask), immortal: true,
 			},
-			nil, departure + time.Second, errLate,
+			[]string{"killed after 1m55s"},
+			departure + time.Second, errLate,
 		},
 		{
 			"a wish that cannot be written",
@@ -132,7 +151,8 @@ func TestFarewell(t *testing.T) {
 					g.ends = map[string]time.Time{}
 				}
 				begun, waits := time.Now(), 0
-				err := farewell{within: departure, tasks: g.list, stop: g.stop, unsent: g.pending, wait: func() { waits++ }}.say(t.Context())
+				g.began = begun
+				err := farewell{within: departure, tasks: g.list, stop: g.stop, unsent: g.pending, wait: func() { waits++ }, kill: g.kill}.say(t.Context())
 				if !errors.Is(err, tt.err) {
 					t.Errorf("say = %v, want %v", err, tt.err)
 				}

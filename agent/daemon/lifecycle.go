@@ -34,7 +34,7 @@ func (a *agent) newDrainer(ctx context.Context) *drain.Drainer {
 	}
 	c := &a.options.Config
 	config := drain.Config{
-		Saved: saved, Keep: a.keepDrain, Set: a.setStatus, Tasks: drainedTasks{a.engine}, Log: log,
+		Saved: saved, Keep: a.keepDrain, Set: a.setStatus, Get: a.heldStatus, Tasks: drainedTasks{a.engine}, Log: log,
 		Tell: func(what, detail string) {
 			a.observer.events.Publish(hostapi.Event{Time: time.Now(), What: what, Detail: detail})
 		},
@@ -79,6 +79,16 @@ func (a *agent) setStatus(ctx context.Context, s drain.Status) error {
 		tell(a.log, systemd.Status("in cluster "+meta.Cluster))
 	}
 	return nil
+}
+
+// heldStatus is what ECS holds of this host, ACTIVE or DRAINING. The role that hosts have may not describe them: ECS says it in its
+// answer to a registration, which changes nothing where the host is registered.
+func (a *agent) heldStatus(ctx context.Context) (drain.Status, error) {
+	if a.host.store.Meta().ContainerInstanceARN == "" {
+		return "", errNotJoined
+	}
+	status, err := a.sessions.held(ctx)
+	return drain.Status(status), err
 }
 
 // awaitService waits where the settings say so until the Auto Scaling group wants this host.
@@ -161,7 +171,7 @@ func (d drainAPI) Drain(_ context.Context, r hostapi.DrainRequest) (*hostapi.Dra
 
 // drainView is the order to drain as a person sees it; nil when nothing was ever ordered.
 func (a *agent) drainView() *hostapi.DrainView {
-	s := a.drainer.State()
+	s := a.drainer.State().Effective()
 	if s.Status == "" {
 		return nil
 	}

@@ -140,16 +140,35 @@ func (s *sessions) join(ctx context.Context) (control.Identity, error) {
 // register makes one attempt, which may take an hour while the service is in
 // trouble.
 func (s *sessions) register(ctx context.Context, cluster string) (control.Identity, error) {
+	join, err := s.joining(ctx, cluster)
+	if err != nil {
+		return control.Identity{}, err
+	}
+	return control.Join(ctx, join, s.agent.identity)
+}
+
+// held is the status that ECS holds of this host, which is registered.
+func (s *sessions) held(ctx context.Context) (string, error) {
+	meta := s.agent.host.store.Meta()
+	join, err := s.joining(ctx, meta.Cluster)
+	if err != nil {
+		return "", err
+	}
+	return control.Status(ctx, join, control.Identity{ContainerInstanceARN: meta.ContainerInstanceARN, Cluster: meta.Cluster})
+}
+
+// joining is a registration.
+func (s *sessions) joining(ctx context.Context, cluster string) (control.JoinConfig, error) {
 	a := s.agent
 	host, err := s.describe(ctx)
 	if err != nil {
-		return control.Identity{}, err
+		return control.JoinConfig{}, err
 	}
 	join := control.JoinConfig{API: s.api, Cluster: cluster, Host: host, Log: s.log}
 	if !a.options.Config.Instance.NoInstanceDocument && !a.options.Config.External && a.metadata.Available(ctx) {
 		join.Document = a.metadata
 	}
-	return control.Join(ctx, join, a.identity)
+	return join, nil
 }
 
 // describe is what this host says of itself when it registers.

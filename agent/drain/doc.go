@@ -10,4 +10,7 @@
 // An order is kept before anything is done about it, and asked for until ECS accepts it, also by the next agent. Draining a host makes
 // ECS place nothing more on it and stop the tasks of services, once there are others elsewhere; the agent itself stops tasks only
 // when the order has a StopAt. One notice of EC2 is one order: a person who cancels it is not overruled by the same notice.
+//
+// A host that goes down is DRAINING besides, whatever its order is: GoingDown begins that, and Up, after the boot or when the shutdown
+// was cancelled, ends it. What ECS held of the host before is asked for first, so that Up undoes nobody else's doing.
 package drain

@@ -33,8 +33,9 @@ type Config struct {
 	// Saved is what the last agent kept, and Keep keeps it: once it returns nil, a kill loses nothing.
 	Saved State
 	Keep  func(State) error
-	// Set asks ECS for a status; nil means that it is accepted.
+	// Set asks ECS for a status; nil means that it is accepted. Get is the status that ECS holds.
 	Set   func(ctx context.Context, s Status) error
+	Get   func(ctx context.Context) (Status, error)
 	Tasks Tasks
 	// Tell is told what happens, in a word or two and a sentence; nil tells nobody.
 	Tell func(what, detail string)
@@ -130,7 +131,10 @@ func (d *Drainer) order(o State) error {
 }
 
 // change edits the state, if edit says that there is something to change, and keeps it before anybody sees it.
-func (d *Drainer) change(edit func(*State) bool) error {
+func (d *Drainer) change(edit func(*State) bool) error { return d.edit(true, edit) }
+
+// edit is change; one that is not news wakes nobody, and an answer of ECS still counts.
+func (d *Drainer) edit(news bool, edit func(*State) bool) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	next := d.state
@@ -141,6 +145,9 @@ func (d *Drainer) change(edit func(*State) bool) error {
 		return fmt.Errorf("cannot keep the order to drain: %w", err)
 	}
 	d.state = next
+	if !news {
+		return nil
+	}
 	d.orders++
 	close(d.changed)
 	d.changed = make(chan struct{})
@@ -159,6 +166,7 @@ func (d *Drainer) ask(ctx context.Context) {
 	ladder := backoff.Ladder{First: time.Second, Last: 10 * time.Second, Factor: 1.1, Jitter: 0.1}
 	for {
 		s, order, changed := d.look()
+		s = s.Effective()
 		if s.Status == "" || s.Accepted {
 			ladder.Reset()
 			select {
@@ -168,7 +176,7 @@ func (d *Drainer) ask(ctx context.Context) {
 				return
 			}
 		}
-		if err := d.askOnce(ctx, s.Status); err != nil {
+		if err := d.askOnce(ctx, &s); err != nil {
 			if ctx.Err() != nil {
 				return
 			}
@@ -189,11 +197,36 @@ func (d *Drainer) ask(ctx context.Context) {
 	}
 }
 
-// askOnce asks, and not for long.
-func (d *Drainer) askOnce(ctx context.Context, s Status) error {
+// askOnce asks, and not for long. Where the host goes down ECS is first asked what it holds now: that is to be so again afterwards.
+func (d *Drainer) askOnce(ctx context.Context, s *State) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, askPatience, errors.New("ECS does not answer"))
 	defer cancel()
-	return d.cfg.Set(ctx, s)
+	if s.By != Shutdown || s.Down == nil {
+		return d.cfg.Set(ctx, s.Status)
+	}
+	before := s.Down.Before
+	if before == "" {
+		var err error
+		if before, err = d.cfg.Get(ctx); err != nil {
+			return err
+		}
+		// A Down is another one each time it is changed: what was read of it stays what it was.
+		if err := d.edit(false, func(s *State) bool {
+			if s.Down == nil || s.Down.Before != "" {
+				return false
+			}
+			down := *s.Down
+			down.Before = before
+			s.Down = &down
+			return true
+		}); err != nil {
+			return err
+		}
+	}
+	if before == Draining {
+		return nil
+	}
+	return d.cfg.Set(ctx, s.Status)
 }
 
 // trouble remembers why ECS did not accept an order.
@@ -212,7 +245,14 @@ func (d *Drainer) accepted(order int, status Status) {
 		if d.orders != order {
 			return false
 		}
-		s.Accepted, s.Trouble = true, ""
+		s.Trouble = ""
+		if s.Effective().By == Shutdown && s.Down != nil {
+			down := *s.Down
+			down.Accepted = true
+			s.Down = &down
+		} else {
+			s.Accepted = true
+		}
 		return true
 	})
 	if err != nil {

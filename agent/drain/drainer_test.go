@@ -28,6 +28,8 @@ type world struct {
 	outside  bool // ECS does not know the host yet
 	told     []string
 	began    time.Time
+	holds    drain.Status // what ECS holds of the host
+	blind    error        // why it does not say that
 }
 
 func (w *world) at() string { return fmt.Sprintf("%ds", int(time.Since(w.began).Seconds())) }
@@ -80,8 +82,14 @@ func (w *world) start(t *testing.T) (*drain.Drainer, func()) {
 			defer w.mu.Unlock()
 			if w.refuse == nil {
 				w.asked = append(w.asked, w.at()+" "+string(s))
+				w.holds = s
 			}
 			return w.refuse
+		},
+		Get: func(context.Context) (drain.Status, error) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			return w.holds, w.blind
 		},
 		Tell: func(what, detail string) { w.set(func() { w.told = append(w.told, what+": "+detail) }) },
 	})
@@ -110,7 +118,9 @@ func wait(d time.Duration) {
 	synctest.Wait()
 }
 
-func newWorld() *world { return &world{metadata: map[string]string{}, began: time.Now()} }
+func newWorld() *world {
+	return &world{metadata: map[string]string{}, began: time.Now(), holds: drain.Active}
+}
 
 func TestPersonDrainsAndCancels(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -15,6 +15,8 @@ const (
 	Rebalance Cause = "rebalance recommendation"
 	// Lifecycle is the Auto Scaling group: it terminates the instance, or returns it to the warm pool.
 	Lifecycle Cause = "auto scaling"
+	// Shutdown is the host itself, which goes down or is up again.
+	Shutdown Cause = "shutdown"
 )
 
 // Status is what ECS is to hold of the host, in its own words.
@@ -44,8 +46,38 @@ type State struct {
 	Notice    string `json:"notice,omitempty"`
 	Rebalance string `json:"rebalance,omitempty"`
 	Lifecycle string `json:"lifecycle,omitempty"`
+	// Down is not nil while the host goes down, whatever the order is.
+	Down *Down `json:"down,omitempty"`
 	// Trouble is why ECS has not accepted the order yet. It is not kept.
 	Trouble string `json:"-"`
+}
+
+// Down is that the host goes down. It ends with the boot.
+type Down struct {
+	Boot  string    `json:"boot"`
+	Since time.Time `json:"since"`
+	// Before is what ECS held of the host then, once that is known: whoever had it DRAINING wants that after the boot as well.
+	Before Status `json:"before,omitempty"`
+	// Accepted says that ECS holds the host DRAINING now.
+	Accepted bool `json:"accepted,omitempty"`
+}
+
+// Effective is the order that counts now: the last one, or that the host goes down.
+func (s State) Effective() State {
+	if s.Down != nil && !s.draining() {
+		s.Status, s.By, s.Reason, s.Since, s.Accepted = Draining, Shutdown, "the host is shutting down", s.Down.Since, s.Down.Accepted
+		s.StopAt, s.Ends = time.Time{}, time.Time{}
+	}
+	return s
+}
+
+// up ends that the host goes down. ECS is asked for ACTIVE only where it was asked for DRAINING because of that, and was not before.
+func (s *State) up(now time.Time) {
+	before := s.Down.Before
+	s.Down = nil
+	if before == Active && !s.draining() {
+		s.order(State{Status: Active, By: Shutdown, Reason: "the host is up", Since: now})
+	}
 }
 
 // draining says whether the host is out of service, or is to be.
@@ -63,7 +95,7 @@ func (s *State) order(o State) {
 			o.Accepted = s.Accepted // Nothing new to ECS.
 		}
 	}
-	o.Notice, o.Rebalance, o.Lifecycle = s.Notice, s.Rebalance, s.Lifecycle
+	o.Notice, o.Rebalance, o.Lifecycle, o.Down = s.Notice, s.Rebalance, s.Lifecycle, s.Down
 	*s = o
 }
 
