@@ -122,8 +122,8 @@ func played(arn, event string) string {
 	what, name, _ := strings.Cut(event, " ")
 	name, _, _ = strings.Cut(name, " ")
 	d := task.Definition{ARN: arn, ID: "t1", Containers: []task.Container{
-		{Name: "init", Image: "img", StartTimeout: time.Minute},
-		{Name: "web", Image: "img", Essential: true, DependsOn: []task.Dependency{{Container: "init", Condition: task.ConditionSuccess}}},
+		{Name: "init", Image: "img", Lifecycle: task.Lifecycle{StartTimeout: time.Minute}},
+		{Name: "web", Image: "img", Essential: true, Lifecycle: task.Lifecycle{DependsOn: []task.Dependency{{Container: "init", Condition: task.ConditionSuccess}}}},
 	}}
 	switch what {
 	case "ghost":

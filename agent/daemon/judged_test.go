@@ -15,7 +15,7 @@ func TestJudged(t *testing.T) {
 	since := time.Unix(1_740_830_301, 0)
 	made := func(arn string, report bool, phase task.Phase) engine.Task {
 		return engine.Task{State: task.State{
-			Definition: task.Definition{ARN: arn, Family: "shop", Version: "7", Containers: []task.Container{{Name: "web", ReportHealth: report}, {Name: "side"}}},
+			Definition: task.Definition{ARN: arn, Family: "shop", Version: "7", Containers: []task.Container{{Name: "web", Lifecycle: task.Lifecycle{ReportHealth: report}}, {Name: "side"}}},
 			Containers: []task.ContainerState{
 				{Name: "web", Phase: phase, Health: task.HealthUnhealthy, HealthSince: since},
 				{Name: "side", Phase: task.PhaseRunning, Health: task.HealthHealthy},

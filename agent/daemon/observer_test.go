@@ -28,14 +28,14 @@ func TestObserverKeepsRestartedContainers(t *testing.T) {
 		}
 	}
 	view := engine.Task{State: task.State{
-		Definition: task.Definition{ARN: "arn:task/t", ID: "t", Containers: []task.Container{{Name: "c", Restart: &task.RestartPolicy{}}}},
-		Containers: []task.ContainerState{{Name: "c", Phase: task.PhaseRunning, StartedAt: time.Now()}},
+		Definition: task.Definition{ARN: "arn:task/t", ID: "t", Containers: []task.Container{{Name: "c", Lifecycle: task.Lifecycle{Restart: &task.RestartPolicy{}}}}},
+		Containers: []task.ContainerState{{Name: "c", Phase: task.PhaseRunning, Times: task.Times{StartedAt: time.Now()}}},
 	}}
 	id := view.ContainerID("c")
 	measured := func(o *observer) bool { _, ok := o.sampler.Latest(id); return ok }
 	as := func(phase task.Phase, settled bool) engine.Task {
 		v := view
-		v.State.Containers = []task.ContainerState{{Name: "c", Phase: phase, StartedAt: view.State.Containers[0].StartedAt}}
+		v.State.Containers = []task.ContainerState{{Name: "c", Phase: phase, Times: task.Times{StartedAt: view.State.Containers[0].StartedAt}}}
 		v.Settled = map[string]bool{"c": settled}
 		return v
 	}

@@ -22,8 +22,8 @@ func web(id string, hostPort uint16) task.Definition {
 	return task.Definition{
 		ARN: "arn:aws:ecs:eu-west-1:111122223333:task/c/" + id, ID: id, Family: "web", Version: "1", Network: task.NetworkBridge,
 		Containers: []task.Container{{
-			Name: "web", Image: "registry.test/web:1", Essential: true, CPU: 256, Memory: 128,
-			Ports: []task.PortMapping{{ContainerPort: 80, ContainerPortEnd: 80, HostPort: hostPort, Protocol: "tcp"}},
+			Name: "web", Image: "registry.test/web:1", Essential: true, Reservation: task.Reservation{CPU: 256, Memory: 128},
+			Networking: task.Networking{Ports: []task.PortMapping{{ContainerPort: 80, ContainerPortEnd: 80, HostPort: hostPort, Protocol: "tcp"}}},
 		}},
 	}
 }

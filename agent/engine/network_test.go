@@ -18,7 +18,7 @@ func TestNetworkDisabled(t *testing.T) {
 		ports := []task.PortMapping{{ContainerPort: 80, ContainerPortEnd: 80, Protocol: "tcp"}}
 		begin(t, e, task.Definition{
 			ARN: "arn:aws:ecs:eu-west-1:1:task/c/a", ID: "a", Network: task.NetworkBridge,
-			Containers: []task.Container{{Name: "alone", NetworkDisabled: true, Ports: ports}, {Name: "open", Ports: ports}},
+			Containers: []task.Container{{Name: "alone", Networking: task.Networking{NetworkDisabled: true, Ports: ports}}, {Name: "open", Networking: task.Networking{Ports: ports}}},
 		})
 		endpoints := e.Tasks()[0].Endpoints
 		if got, there := endpoints["alone"]; !there || !got.None() || len(got.Ports) != 0 {

@@ -30,7 +30,7 @@ func definition(kind string, network task.NetworkMode) *task.Definition {
 				"log-driver-buffer-limit": "1000", "mode": "non-blocking", "max-buffer-size": "10m", "api_key": "written over",
 			}}},
 			{
-				Name: "router", Firelens: &task.Firelens{Type: kind, Options: map[string]string{}}, MemoryReservation: 100,
+				Name: "router", Firelens: &task.Firelens{Type: kind, Options: map[string]string{}}, Reservation: task.Reservation{MemoryReservation: 100},
 				Spec: container.Spec{Process: container.Process{Env: []string{"AWS_EXECUTION_ENV=AWS_ECS_EC2"}}},
 			},
 			{Name: "plain", Log: task.Log{Driver: "json-file", Options: map[string]string{"max-size": "1m"}}},
@@ -144,7 +144,7 @@ func TestMemory(t *testing.T) {
 	for _, tt := range []struct{ reservation, limit, want int64 }{
 		{0, 0, 25}, {100, 512, 50}, {0, 512, 256}, {0, 1, 1},
 	} {
-		if got := memory(&task.Container{MemoryReservation: tt.reservation, Memory: tt.limit}); got != tt.want {
+		if got := memory(&task.Container{Reservation: task.Reservation{MemoryReservation: tt.reservation, Memory: tt.limit}}); got != tt.want {
 			t.Errorf("reservation %d and limit %d make %d MB, want %d", tt.reservation, tt.limit, got, tt.want)
 		}
 	}

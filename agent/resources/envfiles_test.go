@@ -68,11 +68,10 @@ func TestEnvironmentFiles(t *testing.T) {
 	}
 	r, _ := conduct(t, c)
 	web := task.Container{
-		Name: "web", Secrets: []task.Secret{ssm("DB", "db")},
-		EnvironmentFiles: []string{"arn:aws:s3:::settings/a.env", "arn:aws-cn:s3:::settings/b.env"},
+		Name: "web", Fetched: task.Fetched{Secrets: []task.Secret{ssm("DB", "db")}, EnvironmentFiles: []string{"arn:aws:s3:::settings/a.env", "arn:aws-cn:s3:::settings/b.env"}},
 	}
 	web.Spec.Process.Env = []string{"SET=definition"}
-	job := task.Container{Name: "job", EnvironmentFiles: []string{"arn:aws:s3:::settings/a.env"}}
+	job := task.Container{Name: "job", Fetched: task.Fetched{EnvironmentFiles: []string{"arn:aws:s3:::settings/a.env"}}}
 	got, err := provision(t, r, definition(web, job))
 	if err != nil {
 		t.Fatal(err)

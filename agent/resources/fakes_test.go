@@ -125,7 +125,7 @@ func definition(containers ...task.Container) *task.Definition {
 }
 
 func withSecrets(secrets ...task.Secret) *task.Definition {
-	return definition(task.Container{Secrets: secrets})
+	return definition(task.Container{Fetched: task.Fetched{Secrets: secrets}})
 }
 
 func provision(t *testing.T, r *Resources, d *task.Definition) (map[string]Outfit, error) {

@@ -16,9 +16,11 @@ func TestReasons(t *testing.T) {
 	const file = "arn:aws:s3:::settings/a/web.env"
 	noRole := func(d *task.Definition) *task.Definition { d.ExecutionRoleID = ""; return d }
 	unknownRole := func(d *task.Definition) *task.Definition { d.ExecutionRoleID = "gone"; return d }
-	files := func(arns ...string) *task.Definition { return definition(task.Container{EnvironmentFiles: arns}) }
+	files := func(arns ...string) *task.Definition {
+		return definition(task.Container{Fetched: task.Fetched{EnvironmentFiles: arns}})
+	}
 	registry := func(id string) *task.Definition {
-		return definition(task.Container{Registry: &task.Registry{ASM: &task.RegistryASM{CredentialsParameter: id, Region: "eu-west-1"}}})
+		return definition(task.Container{Fetched: task.Fetched{Registry: &task.Registry{ASM: &task.RegistryASM{CredentialsParameter: id, Region: "eu-west-1"}}}})
 	}
 	login := func(text string) *cloud {
 		return &cloud{secrets: map[SecretVersion]string{{Region: "eu-west-1", ID: dbARN}: text}}
@@ -154,7 +156,7 @@ func TestPullReasons(t *testing.T) {
 				tc.cloud = &cloud{}
 			}
 			r, _ := conduct(t, tc.cloud)
-			d := definition(task.Container{Image: "web:1", Registry: tc.registry})
+			d := definition(task.Container{Image: "web:1", Fetched: task.Fetched{Registry: tc.registry}})
 			d.ExecutionRoleID = tc.role
 			_, err := r.Auth(t.Context(), d, &d.Containers[0])
 			if err == nil {

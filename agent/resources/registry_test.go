@@ -19,7 +19,7 @@ import (
 func TestRegistryLogins(t *testing.T) {
 	c := &cloud{secrets: map[SecretVersion]string{{Region: "eu-west-1", ID: dbARN}: `{"username":"u","password":"p"}`}}
 	r, _ := conduct(t, c)
-	d := definition(task.Container{Image: "registry.example/web:1", Registry: &task.Registry{ASM: &task.RegistryASM{CredentialsParameter: dbARN}}})
+	d := definition(task.Container{Image: "registry.example/web:1", Fetched: task.Fetched{Registry: &task.Registry{ASM: &task.RegistryASM{CredentialsParameter: dbARN}}}})
 	for range 2 {
 		auth, err := r.Auth(t.Context(), d, &d.Containers[0])
 		if err != nil || auth == nil || *auth != (container.Auth{Username: "u", Password: "p"}) {
@@ -44,9 +44,9 @@ func TestRegistryLogins(t *testing.T) {
 }
 
 func ecrTask(role string) *task.Definition {
-	d := definition(task.Container{Image: "111122223333.dkr.ecr.eu-west-1.amazonaws.com/web:1", Registry: &task.Registry{ECR: &task.RegistryECR{
+	d := definition(task.Container{Image: "111122223333.dkr.ecr.eu-west-1.amazonaws.com/web:1", Fetched: task.Fetched{Registry: &task.Registry{ECR: &task.RegistryECR{
 		RegistryID: "111122223333", Region: "eu-west-1", ExecutionRole: role != "",
-	}}})
+	}}}})
 	d.ExecutionRoleID = role
 	return d
 }

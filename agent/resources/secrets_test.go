@@ -105,8 +105,8 @@ func TestSecretsAsLogOptions(t *testing.T) {
 	r, _ := conduct(t, c)
 	option := ssm("splunk-token", "token")
 	option.LogOption = true
-	logs := task.Container{Name: "logs", Log: task.Log{Driver: "splunk", Options: map[string]string{"splunk-url": "https://x"}}, Secrets: []task.Secret{option, ssm("KEY", "key")}}
-	silent := task.Container{Name: "silent", Secrets: []task.Secret{option}}
+	logs := task.Container{Name: "logs", Log: task.Log{Driver: "splunk", Options: map[string]string{"splunk-url": "https://x"}}, Fetched: task.Fetched{Secrets: []task.Secret{option, ssm("KEY", "key")}}}
+	silent := task.Container{Name: "silent", Fetched: task.Fetched{Secrets: []task.Secret{option}}}
 	d := definition(logs, silent)
 	got, err := provision(t, r, d)
 	if err != nil {
@@ -163,7 +163,7 @@ func TestSecretsStopWaiting(t *testing.T) {
 	stopped := errors.New("the task was stopped")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(stopped)
-	d := definition(task.Container{Secrets: []task.Secret{ssm("A", "a"), asm("B", dbARN)}, EnvironmentFiles: []string{"arn:aws:s3:::b/k"}})
+	d := definition(task.Container{Fetched: task.Fetched{Secrets: []task.Secret{ssm("A", "a"), asm("B", dbARN)}, EnvironmentFiles: []string{"arn:aws:s3:::b/k"}}})
 	if _, err := r.Provision(ctx, Task{Definition: d}); !errors.Is(err, stopped) {
 		t.Errorf("ended with %v", err)
 	}

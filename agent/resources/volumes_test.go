@@ -102,13 +102,13 @@ func TestVolumes(t *testing.T) {
 			{Name: "unmounted", Kind: task.VolumeDocker, Shared: true, Autoprovision: true},
 		},
 		Containers: []task.Container{
-			{Name: "a", VolumeMounts: []task.VolumeMount{
+			{Name: "a", Mounting: task.Mounting{VolumeMounts: []task.VolumeMount{
 				{Volume: "empty", Destination: "/empty"},
 				{Volume: "ours", Destination: "/ours", ReadOnly: true, Options: []string{"nocopy", "rslave"}},
 				{Volume: "files", Destination: "/files"},
 				{Volume: "disk", Destination: "/disk"},
 				{Volume: "disk", Destination: "/disk2"},
-			}},
+			}}},
 			{Name: "b", Spec: container.Spec{Mounts: []container.Mount{
 				{Type: "bind", Source: "/srv", Destination: "/path"}, {Type: "tmpfs", Destination: "/run"},
 			}}},

@@ -11,13 +11,13 @@ import (
 // once, at the border. It never changes after the task was accepted, and it
 // holds no secret.
 type Definition struct {
+	Shown
+
 	// ARN is the task's, and ID its last element (hex), which names the task's
 	// cgroup, shim group and directories.
 	ARN, ID string
 	// ClusterARN, Family and Version are the cluster and the task definition.
 	ClusterARN, Family, Version string
-	// LaunchType, Service and Group are shown and not acted on.
-	LaunchType, Service, Group string
 	// CPU is the task's limit in vCPU and Memory in MiB; zero is none.
 	CPU    float64
 	Memory int64
@@ -42,6 +42,9 @@ type Definition struct {
 	Associations []Association
 }
 
+// Shown is what users are told of a task and nobody acts on.
+type Shown struct{ LaunchType, Service, Group string }
+
 // NetworkMode is the network mode of a task.
 type NetworkMode string
 
@@ -53,57 +56,89 @@ const (
 	NetworkAWSVPC NetworkMode = "awsvpc"
 )
 
-// Container is one container of a Definition.
+// Container is one container of a Definition. Its parts are embedded, so that
+// what is on disk is as flat as a container definition.
 type Container struct {
+	Reservation
+	Networking
+	Lifecycle
+	Mounting
+	Fetched
+
 	// Name is unique in the task; ARN is the container's.
 	Name, ARN string
 	// Image is the reference as the task definition has it.
 	Image string
 	// Essential containers take the task with them when they stop.
 	Essential bool
-	// CPU in CPU units (1024 a vCPU), Memory and MemoryReservation in MiB: what
-	// the container counts for in the host's accounting.
-	CPU, Memory, MemoryReservation int64
 	// Spec is what to create, but for what is only known on the host: ID, Group,
 	// Digest, NetNS, CgroupParent and IO are filled in by the engine.
 	Spec container.Spec
+	// Log is the log driver and its options.
+	Log Log
+	// EnvironmentWithoutRegion says that the environment of Spec names no region: the
+	// host's goes there.
+	EnvironmentWithoutRegion bool
+	// MetadataID is the path element that nobody can guess under which the
+	// container finds its metadata; "" without.
+	MetadataID string
+	// Firelens makes the container the task's log router.
+	Firelens *Firelens
+	// ManagedAgents run beside the container's process.
+	ManagedAgents []ManagedAgent
+}
+
+// Reservation is what a container counts for in the host's accounting: CPU in CPU
+// units (1024 a vCPU), the others in MiB.
+type Reservation struct{ CPU, Memory, MemoryReservation int64 }
+
+// Networking is what a container has of the network, besides its task's mode.
+type Networking struct {
 	// NetworkDisabled leaves the container of a bridge-mode task with loopback
 	// alone; it publishes nothing.
 	NetworkDisabled bool `json:",omitempty"`
 	// Ports are published in bridge mode.
 	Ports []PortMapping
-	// Log is the log driver and its options.
-	Log Log
 	// Hosts, DNS and Links shape the container's /etc/hosts and resolv.conf.
-	Hosts                     []Host
-	DNS                       DNS
-	Links                     []Link
-	DependsOn                 []Dependency
+	Hosts []Host
+	DNS   DNS
+	Links []Link
+}
+
+// Lifecycle is when a container starts, is well, stops and starts again.
+type Lifecycle struct {
+	// DependsOn hold the start back.
+	DependsOn []Dependency
+	// StartTimeout and StopTimeout are what ECS asked for; zero is the host's.
 	StartTimeout, StopTimeout time.Duration
-	HealthCheck               *container.Healthcheck
-	ReportHealth              bool
-	Restart                   *RestartPolicy
-	EnvironmentWithoutRegion  bool
-	// MetadataID is the path element that nobody can guess under which the
-	// container finds its metadata; "" without.
-	MetadataID string
+	// HealthCheck is the container's own; nil is the image's. ReportHealth says
+	// that ECS wants to hear of it.
+	HealthCheck  *container.Healthcheck
+	ReportHealth bool
+	// Restart is nil for a container that stays down.
+	Restart *RestartPolicy
+}
+
+// Mounting is what a container sees of volumes.
+type Mounting struct {
 	// VolumeMounts are the volumes of the task that the container sees.
 	VolumeMounts []VolumeMount
 	// VolumesFrom are the containers of the task whose mounts this one has too.
 	// Those that the payload names are among its own already; what is left are the
 	// volumes that the others' images declare.
 	VolumesFrom []VolumesFrom
-	// Secrets are fetched with the execution role before the container is created.
+}
+
+// Fetched is what is asked of AWS with the execution role before a container is
+// created.
+type Fetched struct {
+	// Secrets become variables or options of the log driver.
 	Secrets []Secret
 	// EnvironmentFiles are ARNs of S3 objects that hold variables.
 	EnvironmentFiles []string
 	// Registry says where the credentials for the image come from; nil is
 	// anonymous, or what the host is configured with.
 	Registry *Registry
-	// Firelens makes the container the task's log router.
-	Firelens *Firelens
-	// ManagedAgents run beside the container's process.
-	ManagedAgents []ManagedAgent
 }
 
 // PortMapping publishes a port, or a range of them, of a container.

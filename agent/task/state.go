@@ -33,39 +33,50 @@ type State struct {
 
 // ContainerState is what is known about one container.
 type ContainerState struct {
+	ImageState
+	Times
+
 	Name  string
 	Phase Phase
 	// RuntimeID is the id in the runtime, "" before Created.
 	RuntimeID string
+	Bindings  []Binding
+	// Failure is the first failed step; it is never replaced.
+	Failure Failure
+	// Exit is how it ended. It is nil while running and when nobody knows.
+	Exit *container.Exit
+	// ExitCode is an exit code given without an exit (143, spec §2.3).
+	ExitCode      *int
+	Pulling       Pulling
+	StartTimedOut bool
+	Stopping      Stopping
+	Health        Health
+	HealthSince   time.Time
+	Check         Check
+	ManagedAgents []ManagedAgentState `json:",omitempty"`
+	Restarts      Restarts
+	// Sent is the highest status reported.
+	Sent ReportStatus
+}
+
+// ImageState is what is known about the image of a container.
+type ImageState struct {
 	// Digest is what the image reference means; DigestByAgent says that the agent
 	// asked for it, and so that ECS is told.
 	Digest        string
 	DigestByAgent bool
 	// ImageID is the digest of the image's configuration: what Docker calls the
 	// image's id.
-	ImageID  string `json:",omitempty"`
-	Bindings []Binding
-	// Failure is the first failed step; it is never replaced.
-	Failure Failure
-	// Exit is how it ended. It is nil while running and when nobody knows.
-	Exit *container.Exit
-	// ExitCode is an exit code given without an exit (143, spec §2.3).
-	ExitCode *int
-	Pulling  Pulling
+	ImageID string `json:",omitempty"`
+}
+
+// Times are those of a container's process.
+type Times struct {
 	// CreatedAt is when the runtime got to know it.
 	CreatedAt time.Time
 	// StartedAt is when it first ran; EndedAt is when it stopped, zero again once
 	// it was restarted.
 	StartedAt, EndedAt time.Time
-	StartTimedOut      bool
-	Stopping           Stopping
-	Health             Health
-	HealthSince        time.Time
-	Check              Check
-	ManagedAgents      []ManagedAgentState `json:",omitempty"`
-	Restarts           Restarts
-	// Sent is the highest status reported.
-	Sent ReportStatus
 }
 
 // Pulling is when the pull of a container's image began, and when it ended as

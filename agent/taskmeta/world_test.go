@@ -49,12 +49,12 @@ func bridgeTask() *Task {
 		State: task.State{
 			Definition: task.Definition{
 				ARN: arn("web"), ID: "web", ClusterARN: "arn:aws:ecs:eu-west-1:123456789012:cluster/blue", Family: "shop", Version: "7",
-				LaunchType: "EC2", Service: "shop", Group: "service:shop", CPU: 0.25, Memory: 512, Network: task.NetworkBridge,
+				Shown: task.Shown{LaunchType: "EC2", Service: "shop", Group: "service:shop"}, CPU: 0.25, Memory: 512, Network: task.NetworkBridge,
 				RoleID: "role", ExecutionRoleID: "execution", FaultInjection: true,
 				Containers: []task.Container{
 					{
-						Name: "web_1", ARN: "arn:aws:ecs:eu-west-1:123456789012:container/blue/web/1", Image: "nginx:1", CPU: 128, Memory: 256,
-						MetadataID: webID, ReportHealth: true, Restart: &task.RestartPolicy{},
+						Name: "web_1", ARN: "arn:aws:ecs:eu-west-1:123456789012:container/blue/web/1", Image: "nginx:1", Reservation: task.Reservation{CPU: 128, Memory: 256},
+						MetadataID: webID, Lifecycle: task.Lifecycle{ReportHealth: true, Restart: &task.RestartPolicy{}},
 						Spec: container.Spec{Labels: map[string]string{"com.amazonaws.ecs.cluster": "blue"}},
 						Log:  task.Log{Driver: "json-file", Options: map[string]string{"max-size": "1m"}},
 					},
@@ -69,22 +69,22 @@ func bridgeTask() *Task {
 			Sent: task.ReportPending, ExecutionStoppedAt: moment(50),
 			Containers: []task.ContainerState{
 				{
-					Name: "web_1", Phase: task.PhaseRunning, RuntimeID: webRuntime, Digest: "sha256:d1", ImageID: "sha256:c1",
+					Name: "web_1", Phase: task.PhaseRunning, RuntimeID: webRuntime, ImageState: task.ImageState{Digest: "sha256:d1", ImageID: "sha256:c1"},
 					Bindings: []task.Binding{
 						{BindIP: "0.0.0.0", Protocol: "tcp", ContainerPort: 80, ContainerPortEnd: 80, HostPort: 32768},
 						{BindIP: "::", Protocol: "udp", ContainerPort: 5000, ContainerPortEnd: 5001, HostPort: 40000, Range: true},
 					},
-					Pulling:   task.Pulling{StartedAt: moment(1), StoppedAt: moment(3)},
-					CreatedAt: moment(4), StartedAt: moment(5), Health: task.HealthHealthy, HealthSince: moment(6),
+					Pulling: task.Pulling{StartedAt: moment(1), StoppedAt: moment(3)},
+					Times:   task.Times{CreatedAt: moment(4), StartedAt: moment(5)}, Health: task.HealthHealthy, HealthSince: moment(6),
 					Check:    task.Check{ExitCode: 0, Output: "fine"},
 					Restarts: task.Restarts{Count: 2, LastAt: moment(9)},
 				},
 				{
-					Name: "side", Phase: task.PhaseStopped, RuntimeID: sideRuntime, Digest: "sha256:d2", ImageID: "sha256:c2",
-					Pulling:   task.Pulling{StartedAt: moment(2), StoppedAt: moment(4)},
-					CreatedAt: moment(4), StartedAt: moment(5), EndedAt: moment(7), Exit: &container.Exit{Code: code, Known: true},
+					Name: "side", Phase: task.PhaseStopped, RuntimeID: sideRuntime, ImageState: task.ImageState{Digest: "sha256:d2", ImageID: "sha256:c2"},
+					Pulling: task.Pulling{StartedAt: moment(2), StoppedAt: moment(4)},
+					Times:   task.Times{CreatedAt: moment(4), StartedAt: moment(5), EndedAt: moment(7)}, Exit: &container.Exit{Code: code, Known: true},
 				},
-				{Name: "wait", Phase: task.PhasePulled, Digest: "sha256:d2", ImageID: "sha256:c2"},
+				{Name: "wait", Phase: task.PhasePulled, ImageState: task.ImageState{Digest: "sha256:d2", ImageID: "sha256:c2"}},
 			},
 		},
 		Endpoints: map[string]ipam.Endpoint{
@@ -102,7 +102,7 @@ func vpcTask() *Task {
 		State: task.State{
 			Definition: task.Definition{
 				ARN: arn("vpc"), ID: "vpc", Family: "lone", Version: "1", Network: task.NetworkAWSVPC,
-				Containers: []task.Container{{Name: "only", Image: "busybox", MetadataID: vpcID, CPU: 1}},
+				Containers: []task.Container{{Name: "only", Image: "busybox", MetadataID: vpcID, Reservation: task.Reservation{CPU: 1}}},
 				ENI: &task.ENI{
 					MAC: "0e:01:02:03:04:05", IPv4: []netip.Prefix{netip.MustParsePrefix("10.0.0.9/24")}, IPv6: []netip.Prefix{netip.MustParsePrefix("2001:db8::9/64")},
 					SubnetIPv4: netip.MustParsePrefix("10.0.0.1/24"), NameServers: []string{"10.0.0.2"}, Search: []string{"eu-west-1.compute.internal"},

@@ -72,7 +72,7 @@ func (cv Conversion) Convert(t *wire.Task, path string) (task.Definition, error)
 	d := task.Definition{
 		ARN: t.ARN, ID: task.IDFromARN(t.ARN),
 		ClusterARN: t.ClusterARN, Family: t.Family, Version: t.Version,
-		LaunchType: t.LaunchType, FaultInjection: t.EnableFaultInjection, Service: t.ServiceName, Group: t.Group,
+		Shown: task.Shown{LaunchType: t.LaunchType, Service: t.ServiceName, Group: t.Group}, FaultInjection: t.EnableFaultInjection,
 		CPU: t.CPU, Memory: t.Memory,
 	}
 	if !identifier.MatchString(d.ID) {
@@ -157,9 +157,9 @@ func (b *builder) container(c *wire.Container, docs documents, path string) (tas
 	}
 	out := task.Container{
 		Name: c.Name, ARN: c.ARN, Image: docs.config.Image, Essential: c.Essential,
-		CPU: c.CPU, Memory: c.Memory, MemoryReservation: docs.host.MemoryReservation / mebibyte,
-		DNS:          task.DNS{Servers: docs.host.DNS, Search: docs.host.DNSSearch, Options: docs.host.DNSOptions},
-		StartTimeout: seconds(c.StartTimeout), StopTimeout: seconds(c.StopTimeout),
+		Reservation:              task.Reservation{CPU: c.CPU, Memory: c.Memory, MemoryReservation: docs.host.MemoryReservation / mebibyte},
+		Networking:               task.Networking{DNS: task.DNS{Servers: docs.host.DNS, Search: docs.host.DNSSearch, Options: docs.host.DNSOptions}},
+		Lifecycle:                task.Lifecycle{StartTimeout: seconds(c.StartTimeout), StopTimeout: seconds(c.StopTimeout)},
 		EnvironmentWithoutRegion: withoutRegion(docs.config.Env),
 	}
 	for _, d := range c.DependsOn {

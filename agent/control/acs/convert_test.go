@@ -53,7 +53,7 @@ func TestConvertEverything(t *testing.T) {
 	credentials := "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI=/v2/credentials/role-1"
 	want := task.Definition{
 		ARN: taskARN, ID: "9ab0", ClusterARN: clusterARN, Family: "shop", Version: "7",
-		LaunchType: "EC2", Service: "shop-service", Group: "service:shop", CPU: 0.5, Memory: 512,
+		Shown: task.Shown{LaunchType: "EC2", Service: "shop-service", Group: "service:shop"}, CPU: 0.5, Memory: 512,
 		Network: task.NetworkBridge, PID: "host", RoleID: "role-1", ExecutionRoleID: "exec-1",
 		Volumes: []task.Volume{
 			{Name: "data", Kind: task.VolumeHost, Source: "/host/data"},
@@ -62,7 +62,7 @@ func TestConvertEverything(t *testing.T) {
 		Containers: []task.Container{
 			{
 				Name: "web", ARN: "arn:web", Image: "shop:7", Essential: true,
-				CPU: 1, Memory: 2, MemoryReservation: 128,
+				Reservation:              task.Reservation{CPU: 1, Memory: 2, MemoryReservation: 128},
 				EnvironmentWithoutRegion: true,
 				Spec: container.Spec{
 					Image:  "shop:7",
@@ -93,26 +93,30 @@ func TestConvertEverything(t *testing.T) {
 					PID:     container.Namespace{Mode: "host"},
 					IPC:     container.Namespace{Mode: "shareable"},
 				},
-				Ports: []task.PortMapping{
-					{ContainerPort: 8080, ContainerPortEnd: 8080, Protocol: "tcp"},
-					{ContainerPort: 53, ContainerPortEnd: 53, HostPort: 5353, Protocol: "udp"},
-					{ContainerPort: 9000, ContainerPortEnd: 9010, Protocol: "tcp", Range: true},
+				Networking: task.Networking{
+					Ports: []task.PortMapping{
+						{ContainerPort: 8080, ContainerPortEnd: 8080, Protocol: "tcp"},
+						{ContainerPort: 53, ContainerPortEnd: 53, HostPort: 5353, Protocol: "udp"},
+						{ContainerPort: 9000, ContainerPortEnd: 9010, Protocol: "tcp", Range: true},
+					},
+					Hosts: []task.Host{{Name: "db", Address: "10.0.0.9"}, {Name: "six", Address: "2001:db8::1"}},
+					DNS:   task.DNS{Servers: []string{"10.0.0.2"}, Search: []string{"corp"}},
+					Links: []task.Link{{Container: "side", Alias: "s"}},
 				},
-				Log:   task.Log{Driver: "json-file", Options: map[string]string{"mode": "non-blocking", "max-buffer-size": "10m"}},
-				Hosts: []task.Host{{Name: "db", Address: "10.0.0.9"}, {Name: "six", Address: "2001:db8::1"}},
-				DNS:   task.DNS{Servers: []string{"10.0.0.2"}, Search: []string{"corp"}},
-				Links: []task.Link{{Container: "side", Alias: "s"}},
-				DependsOn: []task.Dependency{
-					{Container: "side", Condition: task.ConditionHealthy},
-					{Container: "side", Condition: task.ConditionStart},
+				Log: task.Log{Driver: "json-file", Options: map[string]string{"mode": "non-blocking", "max-buffer-size": "10m"}},
+				Lifecycle: task.Lifecycle{
+					DependsOn: []task.Dependency{
+						{Container: "side", Condition: task.ConditionHealthy},
+						{Container: "side", Condition: task.ConditionStart},
+					},
+					StartTimeout: 120 * time.Second, StopTimeout: 30 * time.Second,
+					HealthCheck: &container.Healthcheck{
+						Test: []string{"CMD-SHELL", "true"}, Interval: 15 * time.Second, Timeout: 3 * time.Second,
+						StartPeriod: time.Second, Retries: 4,
+					},
+					ReportHealth: true,
+					Restart:      &task.RestartPolicy{IgnoredExitCodes: []int{0, 2}, AttemptPeriod: 60 * time.Second},
 				},
-				StartTimeout: 120 * time.Second, StopTimeout: 30 * time.Second,
-				HealthCheck: &container.Healthcheck{
-					Test: []string{"CMD-SHELL", "true"}, Interval: 15 * time.Second, Timeout: 3 * time.Second,
-					StartPeriod: time.Second, Retries: 4,
-				},
-				ReportHealth: true,
-				Restart:      &task.RestartPolicy{IgnoredExitCodes: []int{0, 2}, AttemptPeriod: 60 * time.Second},
 			},
 			{
 				Name: "side", Image: "side",
@@ -126,10 +130,10 @@ func TestConvertEverything(t *testing.T) {
 					},
 					PID: container.Namespace{Mode: "host"},
 				},
-				CPU:         999_999_999,
+				Reservation: task.Reservation{CPU: 999_999_999},
 				Log:         task.Log{Driver: "json-file"},
-				DependsOn:   []task.Dependency{{Container: "web", Condition: task.ConditionCreate}},
-				VolumesFrom: []task.VolumesFrom{{Container: "web", ReadOnly: true}},
+				Lifecycle:   task.Lifecycle{DependsOn: []task.Dependency{{Container: "web", Condition: task.ConditionCreate}}},
+				Mounting:    task.Mounting{VolumesFrom: []task.VolumesFrom{{Container: "web", ReadOnly: true}}},
 			},
 		},
 	}
