@@ -149,6 +149,8 @@ type Runtime struct {
 	// ooms has the containers of which the shim said that the kernel killed a
 	// process for want of memory.
 	ooms sync.Map
+	// memoryKills has what the shim did not say.
+	memoryKills memoryKills
 
 	// life ends with Close; background counts the goroutines that need it.
 	life       context.Context //nolint:containedctx // the life of background work

@@ -152,6 +152,7 @@ func (r *Runtime) event(ctx context.Context, e *events.Envelope) (event containe
 	case *apievents.ContainerDelete:
 		event.Kind, event.ID = container.EventRemoved, v.GetID()
 		r.ooms.Delete(event.ID)
+		r.memoryKills.forget(event.ID)
 	default:
 		return event, false
 	}

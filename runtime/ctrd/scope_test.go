@@ -1,6 +1,9 @@
 package ctrd
 
 import (
+	"fmt"
+	"os"
+	"path/filepath"
 	"testing"
 
 	apievents "github.com/containerd/containerd/api/events"
@@ -64,5 +67,58 @@ func TestOutOfMemoryWithoutCgroup(t *testing.T) {
 	tell("/containers/delete", &apievents.ContainerDelete{ID: killed.ID})
 	if r.oomKilled(killed) {
 		t.Error("killed after it was deleted")
+	}
+}
+
+// TestOutOfMemoryUnseen: systemd has removed the cgroup and the shim has said nothing. The slice of the task knows of the kill, which is
+// put down to the container that was killed, and to one alone.
+func TestOutOfMemoryUnseen(t *testing.T) {
+	r := &Runtime{log: zap.NewNop(), host: host{cgroups: t.TempDir(), unified: true}}
+	slice := filepath.Join(r.host.cgroups, "ecstasks.slice/ecstasks-aa11.slice")
+	events := func(dir string, kills int) {
+		t.Helper()
+		if err := os.MkdirAll(dir, 0o750); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "memory.events"), fmt.Appendf(nil, "max 9\noom %d\noom_kill %d\n", kills, kills), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stopped := func(id, slice string) stored {
+		s := stored{}
+		s.ID, s.Spec = id, &anypb.Any{Value: []byte(`{"linux":{"cgroupsPath":"` + slice + `:berth:` + id + `"}}`)}
+		return s
+	}
+	eater, bystander, stranger := stopped("eater", "ecstasks-aa11.slice"), stopped("bystander", "ecstasks-aa11.slice"), stopped("stranger", "system.slice")
+	events(slice, 0)
+	if r.killedForMemory(eater, 137) {
+		t.Error("killed before the kernel killed anything")
+	}
+	events(slice, 1)
+	events(filepath.Join(r.host.cgroups, "system.slice"), 1)
+	events(filepath.Join(slice, "berth-alive.scope"), 0)
+	for _, tt := range []struct {
+		container stored
+		code      int
+		want      bool
+	}{
+		{bystander, 0, false}, // it ended by itself
+		{stopped("alive", "ecstasks-aa11.slice"), 137, false}, // its own cgroup says no
+		{stranger, 137, false},                                // a slice of many
+		{eater, 137, true},
+		{bystander, 137, false}, // the one kill is answered for
+		{eater, 137, true},      // and asked about again
+	} {
+		if got := r.killedForMemory(tt.container, tt.code); got != tt.want {
+			t.Errorf("%s with exit code %d: %t", tt.container.ID, tt.code, got)
+		}
+	}
+	r.memoryKills.forget("eater") // It is started again.
+	if r.killedForMemory(eater, 137) {
+		t.Error("killed in a run in which the kernel killed nothing")
+	}
+	events(slice, 2)
+	if !r.killedForMemory(eater, 137) {
+		t.Error("the second kill is not seen")
 	}
 }

@@ -66,6 +66,7 @@ func (r *Runtime) start(ctx context.Context, id string) (container.Status, error
 	defer leave()
 	now := time.Now().UTC()
 	r.ooms.Delete(id) // They were about the last run.
+	r.memoryKills.forget(id)
 	err = r.newTask(ctx, s)
 	if err == nil {
 		// Not while the process is being made: a client that is killed then takes

@@ -153,11 +153,12 @@ func (r *Runtime) status(s stored, p *tasktypes.Process) container.Status {
 
 // exit is how a container ended whose task has stopped.
 func (r *Runtime) exit(s stored, p *tasktypes.Process) container.Exit {
+	code := int(p.GetExitStatus())
 	return container.Exit{
-		Code:      int(p.GetExitStatus()),
+		Code:      code,
 		Known:     true,
 		At:        p.GetExitedAt().AsTime(),
-		OOMKilled: r.oomKilled(s),
+		OOMKilled: r.killedForMemory(s, code),
 	}
 }
 
