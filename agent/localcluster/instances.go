@@ -1,6 +1,7 @@
 package localcluster
 
 import (
+	"encoding/json"
 	"slices"
 	"strconv"
 	"strings"
@@ -70,7 +71,7 @@ func (s *state) registeringInstance(cluster *ecs.Cluster, in *ecs.RegisterContai
 	}
 	arn := s.arn("container-instance/" + cluster.ClusterName + "/" + newID())
 	i := &instance{Cluster: cluster.ClusterName, ContainerInstance: ecs.ContainerInstance{
-		ContainerInstanceARN: arn, EC2InstanceID: "i-" + newID()[:17],
+		ContainerInstanceARN: arn, EC2InstanceID: ec2InstanceID(in.InstanceIdentityDocument),
 		Status: ecs.StatusActive, RegisteredAt: now(), VersionInfo: &ecs.VersionInfo{},
 	}}
 	s.Instances[arn] = i
@@ -78,6 +79,17 @@ func (s *state) registeringInstance(cluster *ecs.Cluster, in *ecs.RegisterContai
 		s.Tokens[key] = &tokenOutcome{At: now(), ARNs: []string{arn}}
 	}
 	return i, nil
+}
+
+// ec2InstanceID is what a host's identity document says; one without a document gets an id that nobody has.
+func ec2InstanceID(document string) string {
+	var identity struct {
+		InstanceID string `json:"instanceId"`
+	}
+	if err := json.Unmarshal([]byte(document), &identity); err != nil || identity.InstanceID == "" {
+		return "i-" + newID()[:17]
+	}
+	return identity.InstanceID
 }
 
 // withServiceAttributes adds what the service itself says of a host.

@@ -21,7 +21,7 @@ done
 
 packages=(
 	# A machine that boots, and that can be looked after.
-	systemd systemd-sysv systemd-boot systemd-timesyncd dbus udev kmod linux-image-cloud-amd64 initramfs-tools apt-utils
+	systemd systemd-sysv systemd-boot systemd-resolved systemd-timesyncd libnss-myhostname dbus udev kmod linux-image-cloud-amd64 initramfs-tools apt-utils
 	procps iproute2 openssh-server sudo less vim-tiny curl ca-certificates
 	# Who the instance is: user data, keys, host name, and a root file system as large as its disk.
 	cloud-init cloud-guest-utils fdisk e2fsprogs dosfstools

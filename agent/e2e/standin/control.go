@@ -20,7 +20,7 @@ func (s *Server) Do(args []string) (string, error) {
 	verb, args := args[0], args[1:]
 	need := map[string][2]int{
 		"parameter": {3, 3}, "secret": {3, 5}, "object": {3, 3}, "login": {3, 3}, "metadata": {1, 2},
-		"fault": {2, 3}, "calls": {1, 1}, "logs": {2, 2},
+		"fault": {2, 3}, "calls": {1, 1}, "logs": {2, 2}, "key": {4, 4},
 	}[verb]
 	if len(args) < need[0] || len(args) > need[1] || need[1] == 0 {
 		return "", errUsage
@@ -41,6 +41,8 @@ func (s *Server) Do(args []string) (string, error) {
 		s.Login(args[0], args[1], args[2])
 	case "metadata":
 		s.PutMetadata(args[0], args[1])
+	case "key":
+		s.PutKey(args[0], Key{SecretAccessKey: args[1], SessionToken: args[2], Role: args[3]})
 	case "fault":
 		times, _ := strconv.Atoi(args[2]) // None given is for good.
 		return "", s.Fault(args[0], args[1], times)

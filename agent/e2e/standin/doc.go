@@ -17,6 +17,7 @@
 //	standin object REGION BUCKET/KEY FILE
 //	standin login HOST USER PASSWORD
 //	standin metadata PATH [VALUE]
+//	standin key ACCESS-KEY SECRET-KEY TOKEN ROLE
 //	standin fault SERVICE throttle|error|denied|slow|none [TIMES]
 //	standin calls SERVICE
 //	standin logs GROUP STREAM

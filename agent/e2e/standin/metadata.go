@@ -2,6 +2,7 @@ package standin
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 )
@@ -20,9 +21,15 @@ func (s *Server) PutMetadata(path, value string) {
 	}
 }
 
+// metadataPath is the path of a request below /latest/, or below the date that a version is called by.
+func metadataPath(url string) (path string, ok bool) {
+	version, path, _ := strings.Cut(strings.TrimPrefix(url, "/"), "/")
+	_, err := time.Parse(time.DateOnly, version)
+	return path, version == "latest" || err == nil
+}
+
 // serveMetadata is the instance metadata service, version 2 alone.
-func (s *Server) serveMetadata(w http.ResponseWriter, r *http.Request) {
-	path := strings.TrimPrefix(r.URL.Path, "/latest/")
+func (s *Server) serveMetadata(w http.ResponseWriter, r *http.Request, path string) {
 	switch {
 	case r.Method == http.MethodPut && path == "api/token":
 		w.Header().Set("X-Aws-Ec2-Metadata-Token-Ttl-Seconds", "21600")
@@ -35,14 +42,37 @@ func (s *Server) serveMetadata(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	s.calls = append(s.calls, Call{Service: "imds", Operation: path, Region: "-", Role: "-"})
 	value, ok := s.metadata[path]
+	if !ok {
+		value = s.listMetadata(path)
+	}
 	s.mu.Unlock()
 	if s.misbehave(w, &request{Request: r, Call: Call{Service: "imds", Operation: path}}) {
 		return
 	}
-	if !ok {
+	if value == "" {
 		http.NotFound(w, r)
 		return
 	}
 	w.Header().Set("Last-Modified", time.Now().UTC().Format(http.TimeFormat))
 	_, _ = w.Write([]byte(value)) // The client may have left.
+}
+
+// listMetadata is what there is below a path, a name a line; those with more below them end with a slash. The lock is held.
+func (s *Server) listMetadata(path string) string {
+	var names []string
+	for p := range s.metadata {
+		rest, ok := strings.CutPrefix(p, strings.TrimSuffix(path, "/")+"/")
+		if !ok || rest == "" {
+			continue
+		}
+		name, _, more := strings.Cut(rest, "/")
+		if more {
+			name += "/"
+		}
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return strings.Join(names, "\n")
 }

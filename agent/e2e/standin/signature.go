@@ -55,10 +55,7 @@ func (s *Server) verify(r *http.Request, body []byte) (*authorization, Key, erro
 	if err != nil || when.Format("20060102") != auth.date || time.Since(when).Abs() > maxSkew {
 		return auth, Key{}, fmt.Errorf("the signature is of %q", r.Header.Get("X-Amz-Date"))
 	}
-	key, known := Key{}, false
-	if s.cfg.Keys != nil {
-		key, known = s.cfg.Keys(r.Context(), auth.accessKey)
-	}
+	key, known := s.key(r.Context(), auth.accessKey)
 	if !known {
 		return auth, Key{}, fmt.Errorf("the access key %s is nobody's", auth.accessKey)
 	}

@@ -55,6 +55,7 @@ type Server struct {
 	streams    map[string][]LogEvent
 	groups     map[string]bool
 	faults     map[string]*fault
+	keys       map[string]Key // nil until there are some
 	calls      []Call
 	issued     int
 }
@@ -95,6 +96,7 @@ func (s *Server) Calls(service string) []Call {
 
 // ServeHTTP is the endpoint of everything, and the proxy to it.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	path, isMetadata := metadataPath(r.URL.Path)
 	switch {
 	case r.Method == http.MethodConnect:
 		s.serveProxy(w, r)
@@ -102,8 +104,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.serveControl(w, r)
 	case r.URL.Path == "/v2" || strings.HasPrefix(r.URL.Path, "/v2/"):
 		s.serveRegistry(w, r)
-	case strings.HasPrefix(r.URL.Path, "/latest/"):
-		s.serveMetadata(w, r)
+	case isMetadata:
+		s.serveMetadata(w, r, path)
 	default:
 		s.serveSigned(w, r)
 	}
