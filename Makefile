@@ -14,11 +14,15 @@ NFPM  := $(TOOLS)/nfpm-$(NFPM_VERSION)/nfpm
 # What the machines of the tests boot from. Its name says what it was made by, so that it is never replaced under a machine that runs.
 MACHINE := $(TOOLS)/machine-$(shell sha256sum packaging/machine/tree.sh | cut -c 1-12)
 
+# What machine images begin as. Only a change of what it is made by makes another.
+IMAGE_TREE := $(TOOLS)/image-$(shell cat ami/image/tree.sh ami/versions | sha256sum | cut -c 1-12)
+
 # What the tests need of Debian. gcc is for the race detector: the agent itself is built without cgo. systemd is for
 # systemd-analyze, which looks at our units; it need not run. systemd-container and mmdebstrap are for machines to install packages on,
-# lintian and rpm to check the packages.
+# lintian and rpm to check the packages; qemu boots the machine image, which ovmf, mtools, dosfstools, fdisk and e2fsprogs make.
 DEBS := containerd runc nftables iproute2 awscli busybox-static curl jq systemd gcc libc6-dev ca-certificates git \
-	systemd-container mmdebstrap lintian rpm file groff-base
+	systemd-container mmdebstrap lintian rpm file groff-base \
+	qemu-system-x86 qemu-utils ovmf mtools dosfstools fdisk e2fsprogs
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 # What is fetched is fetched again when the network fails for a moment.
@@ -86,6 +90,22 @@ release: deps $(NFPM) ## packages that believe the newest root of REPO, and thei
 	packaging/build.sh --nfpm $(NFPM) --out dist --root "$$(ls -v '$(REPO)'/metadata/*.root.json | tail -n 1)" --repo '$(REPO)'
 	go run ./packaging/release publish '$(REPO)' '$(KEYS)'
 
+$(IMAGE_TREE)/.done: | deps
+	$(RETRY) $(SUDO) ami/image/tree.sh $(@D)
+
+# Its package is built again and again: the same commit makes the same image, and another one makes its own.
+.PHONY: image
+image: deps $(NFPM) $(IMAGE_TREE)/.done ## build dist/berth-VERSION-amd64.raw and .qcow2, disks that boot by UEFI; IMAGES=PATH bakes images in
+	rm -rf dist/image.package && packaging/build.sh --nfpm $(NFPM) --out dist/image.package amd64
+	$(SUDO) rm -f dist/berth-*-amd64.{raw,qcow2,sha256,json,cdx.json}
+	$(SUDO) ami/image/build.sh --tree $(IMAGE_TREE) --package dist/image.package/*.deb --out dist $(if $(IMAGES),--images '$(IMAGES)')
+	rm -rf dist/image.package
+
+.PHONY: image-test
+image-test: image ## boot the disk in QEMU, as EC2 would, and have it run tasks; dist/image-test.json says how long it takes
+	BERTH_TEST_IMAGE=$$(realpath dist/berth-*-amd64.qcow2) BERTH_IMAGE_TIMES=$(CURDIR)/dist/image-test.json \
+		go test -count=1 -v -timeout 30m $(TESTFLAGS) ./ami/vm
+
 .PHONY: demo
 demo: deps build ## join a cluster and run a task definition, from start to last trace
 	CGO_ENABLED=0 go build -trimpath -o bin/pushimage ./agent/e2e/pushimage
@@ -93,9 +113,9 @@ demo: deps build ## join a cluster and run a task definition, from start to last
 
 .PHONY: test
 # One package at a time: several start containerds of their own, and two at once would time each other out.
-test: deps $(CTRD2)/.done $(NFPM) $(MACHINE)/.done ## run all tests; as root none is skipped
+test: deps $(CTRD2)/.done $(NFPM) $(MACHINE)/.done $(if $(filter ./... %/ami/vm,$(PACKAGES)),image) ## run all tests; as root none is skipped
 	@$(RETRY) go list -test -deps $(PACKAGES) >/dev/null # fetches modules
-	BERTH_TEST_CONTAINERD2=$(CTRD2)/containerd BERTH_TEST_NFPM=$(NFPM) BERTH_TEST_MACHINE=$(MACHINE) \
+	BERTH_TEST_CONTAINERD2=$(CTRD2)/containerd BERTH_TEST_NFPM=$(NFPM) BERTH_TEST_MACHINE=$(MACHINE) BERTH_TEST_IMAGE=$$(realpath -q dist/berth-*-amd64.qcow2) \
 		go test -race -shuffle=on -p 1 -parallel 3 -timeout 40m $(TESTFLAGS) $(PACKAGES)
 
 .PHONY: check

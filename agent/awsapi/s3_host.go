@@ -3,6 +3,7 @@ package awsapi
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 
 	"github.com/berthd/berth/agent/credentials"
@@ -27,8 +28,11 @@ func (s *Services) HostObject(ctx context.Context, bucket, key string, limit int
 			refused, is = errors.AsType[*refusedError](err)
 		}
 	}
-	if is && (refused.status == http.StatusNotFound || refused.status == http.StatusForbidden) {
+	switch {
+	case is && refused.status == http.StatusNotFound:
 		return nil, absentError{err}
+	case is && refused.status == http.StatusForbidden:
+		return nil, absentError{fmt.Errorf("%w (either it is not there, or the host's role may not s3:GetObject it)", err)}
 	}
 	return data, err
 }

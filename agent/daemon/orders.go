@@ -179,7 +179,8 @@ func (o *orders) refusal(m *wire.StageUpdateMessage) string {
 func (o *orders) fetch(ctx context.Context, message, signature string) error {
 	turn := backoff.Jittered(0, o.spread)
 	o.log.Info("ECS has an update staged", zap.Duration("fetched after", turn))
-	version, err := "", error(nil)
+	var version string
+	var err error
 	if backoff.Wait(ctx, turn) {
 		version, err = o.make.Stage(ctx, signature)
 	} else {

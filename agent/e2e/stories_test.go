@@ -28,11 +28,12 @@ func TestMain(m *testing.M) {
 }
 
 // Stories with a containerd of their own: one stops and kills it, another fills
-// its disk. That of updates needs further versions of the program.
+// its disk. Those of updates need further versions of the program.
 const (
 	restarting = "testdata/containerd.txtar"
 	filling    = "testdata/watermark.txtar"
 	updating   = "testdata/update.txtar"
+	fetching   = "testdata/updatebucket.txtar"
 )
 
 // TestStories runs every story but those. They share a containerd, and some run at
@@ -42,7 +43,7 @@ func TestStories(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tell(t, slices.DeleteFunc(files, func(f string) bool { return f == restarting || f == filling || f == updating }), t.TempDir())
+	tell(t, slices.DeleteFunc(files, func(f string) bool { return slices.Contains([]string{restarting, filling, updating, fetching}, f) }), t.TempDir())
 }
 
 // TestContainerdRestarts runs the story that restarts containerd, with one of its

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// TestUpdate runs the story of an update, with two versions of the program, and
+// TestUpdate runs the stories of an update, with two versions of the program, and
 // the tool that signs releases.
 func TestUpdate(t *testing.T) {
 	needPrograms(t)
@@ -25,5 +25,5 @@ func TestUpdate(t *testing.T) {
 		}
 	}
 	at := func(name string) string { return filepath.Join(dir, name) }
-	tell(t, []string{updating}, t.TempDir(), "FIRST="+at("first"), "NEXT="+at("next"), "RELEASE="+at("release"))
+	tell(t, []string{updating, fetching}, t.TempDir(), "FIRST="+at("first"), "NEXT="+at("next"), "RELEASE="+at("release"))
 }

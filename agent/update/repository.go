@@ -79,13 +79,23 @@ func (f fetch) DownloadFile(name string, limit int64, _ time.Duration) ([]byte, 
 	return f(name, limit)
 }
 
+// missingError is that a file is not there, for go-tuf and for a person, who reads the words of the source alone.
+type missingError struct {
+	error
+
+	status *metadata.ErrDownloadHTTP
+}
+
+// Unwrap gives both.
+func (e missingError) Unwrap() []error { return []error{e.error, e.status} }
+
 // fetchMetadata is the source for go-tuf, which knows errors of HTTP only.
 func (r *Repository) fetchMetadata(ctx context.Context) fetch {
 	return func(name string, limit int64) ([]byte, error) {
 		var data bytes.Buffer
 		err := r.cfg.Source.Fetch(ctx, name, limit, &data)
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil, errors.Join(&metadata.ErrDownloadHTTP{StatusCode: http.StatusNotFound, URL: name}, err)
+			return nil, missingError{err, &metadata.ErrDownloadHTTP{StatusCode: http.StatusNotFound, URL: name}}
 		}
 		return data.Bytes(), err
 	}
