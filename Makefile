@@ -19,10 +19,11 @@ IMAGE_TREE := $(TOOLS)/image-$(shell cat ami/image/tree.sh ami/versions | sha256
 
 # What the tests need of Debian. gcc is for the race detector: the agent itself is built without cgo. systemd is for
 # systemd-analyze, which looks at our units; it need not run. systemd-container and mmdebstrap are for machines to install packages on,
-# lintian and rpm to check the packages; qemu boots the machine image, which ovmf, mtools, dosfstools, fdisk and e2fsprogs make.
+# lintian and rpm to check the packages; qemu boots the machine image, which ovmf, mtools, dosfstools, fdisk and e2fsprogs make;
+# packer and shellcheck are for what machine images are made by.
 DEBS := containerd runc nftables iproute2 awscli busybox-static curl jq systemd gcc libc6-dev ca-certificates git \
 	systemd-container mmdebstrap lintian rpm file groff-base \
-	qemu-system-x86 qemu-utils ovmf mtools dosfstools fdisk e2fsprogs
+	qemu-system-x86 qemu-utils ovmf mtools dosfstools fdisk e2fsprogs packer shellcheck
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 # What is fetched is fetched again when the network fails for a moment.

@@ -50,6 +50,7 @@
 //	agent/wire/ecs               W  messages of the ECS API
 //	agent/wire/envelope          W  the frame around messages of ACS and TCS
 //	agent/wire/tcs               W  messages of the telemetry service
+//	ami                          T  what machine images are made by: provisioning, Packer
 //	ami/vm                       T  boots the disk of a machine image in QEMU, for its test
 //	ipam                         W  pools, leases, Plan: which address a container gets
 //	ipam/ports                   W  host ports: reserves, really binds, never clashes

@@ -138,8 +138,6 @@ source "amazon-ebs" "host" {
   ami_regions     = var.copy_to
   ami_users       = var.share_with
   snapshot_users  = var.encrypted ? [] : var.share_with
-  encrypt_boot    = var.encrypted
-  kms_key_id      = var.kms_key
 
   launch_block_device_mappings {
     device_name           = "/dev/xvda"
@@ -148,6 +146,9 @@ source "amazon-ebs" "host" {
     iops                  = 3000
     throughput            = 125
     delete_on_termination = true
+    # From the start: there is no snapshot that is not encrypted, not for a moment either.
+    encrypted  = var.encrypted ? true : null
+    kms_key_id = var.kms_key
   }
 
   run_tags        = merge(local.tags, { Name = "berth: building ${local.name}" })
@@ -209,7 +210,13 @@ build {
 
   # The last thing: nothing of this instance goes into the AMI.
   provisioner "shell" {
-    inline = ["rm -rf /tmp/berth", "sudo bash -c 'berth seal && sync'"]
+    inline = [
+      "rm -rf /tmp/berth",
+      "if command -v apt-get >/dev/null; then sudo apt-get clean; else sudo dnf clean all --quiet; fi",
+      "if command -v cloud-init >/dev/null; then sudo cloud-init clean --logs; fi",
+      "sudo berth seal",
+      "sync",
+    ]
   }
 
   post-processor "manifest" {

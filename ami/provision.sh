@@ -64,7 +64,8 @@ debian() {
 }
 
 amazon() {
-	installed() { rpm -q --queryformat '%{VERSION}-%{RELEASE}' "$1" 2>/dev/null || true; }
+	# rpm says what is not installed where it says what is.
+	installed() { if rpm -q --quiet "$1"; then rpm -q --queryformat '%{VERSION}-%{RELEASE}' "$1"; fi; }
 	no_docker docker docker-ce docker-ce-cli moby-engine containerd.io podman-docker
 	local name version have
 	dnf versionlock list >/dev/null 2>&1 || dnf install -yq 'dnf-command(versionlock)'
