@@ -15,6 +15,9 @@ const polite = `{"family":"polite","containerDefinitions":[{"name":"web","image"
 "portMappings":[{"containerPort":80,"hostPort":8080}],
 "command":["sh","-c","trap 'exit 7' TERM; echo serving; while :; do sleep 0.1; done"]}]}`
 
+// greedy is a task that wants more memory than it may have.
+const greedy = `{"family":"greedy","containerDefinitions":[{"name":"eater","image":"127.0.0.1:4580/box:1","memory":16,"command":["tail","/dev/zero"]}]}`
+
 // ecsSettings are what hosts of the ECS agent have, with paths of its container and settings of Docker.
 const ecsSettings = settings + `ECS_DATADIR=/data
 ECS_LOGFILE=/log/ecs-agent.log
@@ -72,6 +75,16 @@ func TestFleetOnMachines(t *testing.T) {
 	var second, other string
 	for second, other = range tasks {
 	}
+
+	// The kernel kills what takes more memory than it may, and ECS is told so.
+	c.aws("register-task-definition", "--cli-input-json", greedy)
+	eater := at(c.aws("run-task", "--cluster", "fleet", "--task-definition", "greedy"), "tasks", "taskArn")
+	c.await(eater, "STOPPED")
+	if got := c.task(eater, "containers", "reason"); !strings.HasPrefix(got, "OutOfMemoryError: ") {
+		t.Errorf("the task that ran out of memory: %s", got)
+	}
+
+	one.Eventually(10*time.Second, "berth logs "+mine+" | grep serving") // and heeds signals
 
 	// Shut down in order: the task is asked to stop, and ECS knows before the host is gone.
 	took := one.PowerOff()

@@ -33,23 +33,29 @@ push 127.0.0.1:4591/box:1`,
 		"on-disk": `for text in "$@"; do
   find "$WORK/data" "$RUN" "$WORK/agent.log" $CONTAINERD_DIRS -xdev -type f -exec grep -laF -e "$text" {} +
 done; true`,
-		// connected waits until the cluster says that the agent is.
-		"connected": `eventually 30s '^true$' instance .agentConnected >/dev/null`,
-		"instance": `aws ecs describe-container-instances --cluster story --container-instances \
-  $(aws ecs list-container-instances --cluster story | jq -r '.containerInstanceArns[0]') | jq -r ".containerInstances[0] | $1"`,
+		// connected waits until the agent says that it is, and then the cluster: which may
+		// not have heard yet that the last one is gone.
+		"connected": `eventually 30s '^true$' sh -c 'berth status --json | jq "any(.connections[]; .name == \"acs\" and .connected)"' >/dev/null &&
+eventually 30s '^true$' instance .agentConnected >/dev/null`,
+		// ecs OPERATION JSON is a signed request: aws without the second that it takes to
+		// start, for what is asked again and again.
+		"ecs": `get -X POST --aws-sigv4 "aws:amz:$AWS_DEFAULT_REGION:ecs" -u "$AWS_ACCESS_KEY_ID:$AWS_SECRET_ACCESS_KEY" \
+  -H 'Content-Type: application/x-amz-json-1.1' -H "X-Amz-Target: AmazonEC2ContainerServiceV20141113.$1" -d "$2" http://127.0.0.1:4580/`,
+		"instance": `ecs DescribeContainerInstances "$(ecs ListContainerInstances '{"cluster": "story"}' |
+  jq -c '{cluster: "story", containerInstances: .containerInstanceArns[:1]}')" | jq -r ".containerInstances[0] | $1"`,
 		// run FILE [ARGS] registers a task definition and runs it; the ARNs of the
 		// tasks are kept in the file "task".
 		"run": `set -e
 file=$1; shift
-aws ecs register-task-definition --cli-input-json "file://$WORK/$file" >/dev/null
+ecs RegisterTaskDefinition "@$WORK/$file" >/dev/null
 aws ecs run-task --cluster story --task-definition $(jq -r .family "$WORK/$file") "$@" >"$WORK/run.json"
 jq -r '.tasks[].taskArn' "$WORK/run.json" >"$WORK/task"
 jq -c '.failures[]' "$WORK/run.json"`,
-		// task QUERY asks describe-tasks about the first task run.
-		"task":      `aws ecs describe-tasks --cluster story --tasks $(cat "$WORK/task") | jq -r ".tasks[0] | $1"`,
-		"tasks":     `aws ecs describe-tasks --cluster story --tasks $(cat "$WORK/task") | jq -r ".tasks[] | $1"`,
+		// task QUERY asks about the first task run.
+		"task":      `ecs DescribeTasks "$(jq -Rnc '{cluster: "story", tasks: [inputs]}' "$WORK/task")" | jq -r ".tasks[0] | $1"`,
+		"tasks":     `ecs DescribeTasks "$(jq -Rnc '{cluster: "story", tasks: [inputs]}' "$WORK/task")" | jq -r ".tasks[] | $1"`,
 		"is":        `eventually 40s "^$1\$" task .lastStatus >/dev/null || { task .; tail -30 "$WORK/agent.log"; false; } >&2`,
-		"stop-task": `for t in $(cat "$WORK/task"); do aws ecs stop-task --cluster story --task $t "$@" >/dev/null; done`,
+		"stop-task": `for t in $(cat "$WORK/task"); do ecs StopTask "{\"cluster\": \"story\", \"task\": \"$t\"}" >/dev/null; done`,
 		"faults":    `get -X POST -H 'Content-Type: application/json' -d "$1" http://127.0.0.1:4580/_berth/faults`,
 		// clean waits until nothing is left of the stopped tasks.
 		"clean": `eventually 20s . sh -c 'left-behind && echo nothing' || { left-behind; tail -40 "$WORK/agent.log"; false; } >&2`,

@@ -105,7 +105,7 @@ func (s *stage) strike(t *testing.T) {
 	if t.Failed() {
 		s.lastWords(t)
 	}
-	ctx, cancel := context.WithTimeoutCause(context.Background(), time.Minute, errors.New("cleaning up takes too long"))
+	ctx, cancel := context.WithTimeoutCause(context.Background(), 5*time.Minute, errors.New("cleaning up takes too long"))
 	defer cancel()
 	// The agent first: it would put back what is removed.
 	s.killInside(t)

@@ -22,7 +22,7 @@ const (
 	// sideBySide is how many examples are tried at once.
 	sideBySide = 4
 	// examplePatience is how long one may take.
-	examplePatience = 90 * time.Second
+	examplePatience = slack * 90 * time.Second
 )
 
 // tryExamplesMain is the program try-examples DIR [NAME…]: it gives the examples in
