@@ -97,6 +97,7 @@ func checks() []check {
 		{"image disk", func(_ context.Context, p *patient) finding { return checkDisk(p, "/var/lib/containerd") }},
 		{"clock", checkClock},
 		{"unit", checkUnit},
+		{"updates", checkUpdates},
 		{"log process", checkLogs},
 		{"agent", checkAgent},
 		{"connections", checkConnections},

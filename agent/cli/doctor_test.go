@@ -206,6 +206,23 @@ func TestDoctorFindsWhatIsWrong(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, "log process", good, "starts one", ""},
+		{"an update that came back", func(t *testing.T, p *patient) {
+			t.Helper()
+			if err := os.Mkdir(p.path("var/lib/berth/update"), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			write("var/lib/berth/update/record.json", `{"phase":"returned","from":"1.0.0","to":"1.1.0","reason":"ACS: not connected","at":"2026-01-02T03:04:00Z","ended":"2026-01-02T03:05:00Z"}`)(t, p)
+		}, "updates", poor, "version 1.1.0 came back at 2026-01-02T03:05:00Z, and 1.0.0 runs again: ACS: not connected", "berth update --to 1.1.0"},
+		{"nobody to believe", env("BERTH_UPDATE_SOURCE=https://releases.example"), "updates", poor, "there is no " + packagedRoot, "BERTH_UPDATE_ROOT"},
+		{"an update well made", func(t *testing.T, p *patient) {
+			t.Helper()
+			if err := errors.Join(os.Mkdir(p.path("var/lib/berth/update"), 0o700), os.MkdirAll(p.path(filepath.Dir(packagedRoot)), 0o755)); err != nil {
+				t.Fatal(err)
+			}
+			env("BERTH_UPDATE_SOURCE=https://releases.example")(t, p)
+			write(packagedRoot, "{}")(t, p)
+			write("var/lib/berth/update/record.json", `{"phase":"confirmed","from":"1.0.0","to":"1.1.0","ended":"2026-01-02T03:05:00Z"}`)(t, p)
+		}, "updates", good, "to 1.1.0 at 2026-01-02T03:05:00Z", ""},
 		{"no agent", func(_ *testing.T, p *patient) { p.client = hostapi.NewClient("/nowhere/b.sock") }, "agent", bad, "/nowhere/b.sock", "systemctl start berth"},
 		{"disconnected", func(t *testing.T, p *patient) {
 			t.Helper()

@@ -38,8 +38,11 @@ log process is of the new version. If that is not so in time (BERTH_UPDATE_DEADL
 start, this version comes back by itself. Tasks, their connections and their logs go on all the while.
 
 Releases come from BERTH_UPDATE_SOURCE in ` + config.DefaultFile + `, or from --source: https://HOST/PATH,
-s3://BUCKET/PREFIX, or a directory. They are believed if those have signed them whom root.json of the package names.
-ECS can order the same: aws ecs update-container-agent.`,
+s3://BUCKET/PREFIX, or a directory. They are believed if those have signed them whom the package's root.json names, or
+another one in BERTH_UPDATE_ROOT.
+
+A version that came back is not the newest any more; --to tries it again. ECS can order an update too: aws ecs
+update-container-agent. Hosts that it is ordered of at one moment take turns, within BERTH_UPDATE_SPREAD (30s).`,
 		Example: `  berth update --check            is there a newer release
   berth update                    update to it
   berth update --to 1.4.2         to that one, which may be older
