@@ -36,7 +36,7 @@ booted() { [ -d /run/systemd/system ]; }
 
 debian() {
 	export DEBIAN_FRONTEND=noninteractive
-	installed() { dpkg-query -W -f '${db:Status-Status} ${Version}\n' "$1" 2>/dev/null | sed -n 's/^installed //p'; }
+	installed() { { dpkg-query -W -f '${db:Status-Status} ${Version}\n' "$1" 2>/dev/null || true; } | sed -n 's/^installed //p'; }
 	no_docker docker.io docker-ce docker-ce-cli containerd.io podman-docker
 	local name version have wanted=()
 	for name in containerd runc; do
@@ -65,7 +65,7 @@ debian() {
 
 amazon() {
 	# rpm says what is not installed where it says what is.
-	installed() { if rpm -q --quiet "$1"; then rpm -q --queryformat '%{VERSION}-%{RELEASE}' "$1"; fi; }
+	installed() { if rpm -q "$1" >/dev/null; then rpm -q --queryformat '%{VERSION}-%{RELEASE}' "$1"; fi; }
 	no_docker docker docker-ce docker-ce-cli moby-engine containerd.io podman-docker
 	local name version have
 	dnf versionlock list >/dev/null 2>&1 || dnf install -yq 'dnf-command(versionlock)'

@@ -50,6 +50,7 @@ func newTree(t *testing.T) *tree {
 	t.Helper()
 	m := machine.New(t, os.Getenv("BERTH_TEST_MACHINE")).Make(t, "tree")
 	x := &tree{t: t, root: m.Root(), containerd: t.TempDir()}
+	x.put("/var/lib/containerd/")
 	for _, file := range []string{"provision.sh", "versions", "host"} {
 		if out, err := exec.CommandContext(t.Context(), "cp", "-r", file, x.put("image/")).CombinedOutput(); err != nil {
 			t.Fatalf("%v: %s", err, out)
@@ -102,9 +103,6 @@ func (x *tree) run(line string) string {
 // TestProvision makes an image's tree, and does it again.
 func TestProvision(t *testing.T) {
 	x := newTree(t)
-	if err := os.Mkdir(x.put("/var/lib/containerd"), 0o711); err != nil && !os.IsExist(err) {
-		t.Fatal(err)
-	}
 	deb := x.copy(build(t).deb)
 	archive, digest := imageArchive(t, "registry.test/team/app:1", nil)
 	provision := "bash /image/provision.sh --package " + deb + " --images " + x.copy(archive)
@@ -134,6 +132,7 @@ func TestProvision(t *testing.T) {
 		t.Errorf("of its containerd is left:\n%s", left)
 	}
 	refusals(t, x, deb)
+	missing(t, x, deb)
 }
 
 // refusals are the things that no image is made of.
@@ -159,6 +158,17 @@ func refusals(t *testing.T, x *tree, deb string) {
 	x.run("cat /image/docker >>/var/lib/dpkg/status")
 	if said, err := x.try("bash /image/provision.sh --package " + deb); err == nil || !strings.Contains(said, "the package docker.io is installed") {
 		t.Errorf("with Docker: %v\n%s", err, said)
+	}
+}
+
+// missing takes packages away, and looks at what apt-get is asked for then: it reaches nobody here.
+func missing(t *testing.T, x *tree, deb string) {
+	t.Helper()
+	x.run("sed -i '/^Package: docker.io$/,$d' /var/lib/dpkg/status && dpkg --force-depends --force-hold --purge runc xfsprogs")
+	write(t, x.put("/usr/local/bin/apt-get"), "#!/bin/sh\necho \"$*\" >>/asked\n")
+	said, _ := x.try("chmod +x /usr/local/bin/apt-get; bash /image/provision.sh --package " + deb) // What it asks for does not come.
+	if got, want := read(t, x.put("/asked")), "update -q\ninstall -yq --no-install-recommends --allow-downgrades --allow-change-held-packages runc=1.1.5+* xfsprogs\n"; got != want {
+		t.Errorf("apt-get is asked for\n%s\nnot\n%s\n%s", got, want, said)
 	}
 }
 
