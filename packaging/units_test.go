@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/berthd/berth/agent/cli"
 	"github.com/berthd/berth/agent/config"
@@ -79,6 +80,9 @@ func TestAgentUnitAgreesWithTheCode(t *testing.T) {
 		"CacheDirectory":   under(t, "/var/cache", config.DefaultCacheDir),
 		"LogsDirectory":    under(t, "/var/log", filepath.Dir(config.DefaultAuditLog)),
 	})
+	if got := u["Service"]["FileDescriptorStoreMax"]; len(got) != 1 || got[0] != "1" {
+		t.Errorf("FileDescriptorStoreMax=%s: a shutdown would not wait for an agent that was just killed", got)
+	}
 	if len(u["Service"]["WatchdogSec"]) != 1 {
 		t.Error("no watchdog")
 	}
@@ -132,6 +136,18 @@ func TestShutdownUnitOrdersTheStopAlone(t *testing.T) {
 		if got, err := os.ReadFile(said); string(got) != stops || err != nil && !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("state %q: systemctl was told %q (%v), want %q", state, got, err, stops)
 		}
+	}
+}
+
+// Where logind announces a shutdown, it waits for all that the agent may take.
+func TestLogindWaitsLongEnough(t *testing.T) {
+	u := read(t, "berth.logind.conf")
+	delay, err := time.ParseDuration(strings.Join(u["Login"]["InhibitDelayMaxSec"], " + "))
+	if err != nil || delay < config.MaxShutdownTimeout+5*time.Second {
+		t.Errorf("logind waits %s, and the tasks may take %s (%v)", delay, config.MaxShutdownTimeout, err)
+	}
+	if list, err := os.ReadFile("nfpm.yaml"); err != nil || !strings.Contains(string(list), "berth.logind.conf, dst: /usr/lib/systemd/logind.conf.d/") {
+		t.Errorf("it is not where logind reads it (%v)", err)
 	}
 }
 

@@ -251,6 +251,13 @@ func (m *Machine) PowerOff() time.Duration {
 	start := time.Now()
 	// The answer gets lost when the machine is quick.
 	_ = m.Command(m.tb.Context(), "systemctl", "--no-block", "poweroff").Run()
+	m.AwaitOff()
+	return time.Since(start)
+}
+
+// AwaitOff waits until the machine, which was told to shut down, has.
+func (m *Machine) AwaitOff() {
+	m.tb.Helper()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -267,7 +274,6 @@ func (m *Machine) PowerOff() time.Duration {
 		m.tb.Errorf("%s does not shut down\n%s", m.Name, console)
 	}
 	m.off()
-	return time.Since(start)
 }
 
 // Cut takes the power away, if the machine has it.
