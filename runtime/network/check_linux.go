@@ -123,8 +123,8 @@ func (n *Network) checkForwarding() ([]Problem, error) {
 	return problems, err
 }
 
-// checkForeign looks for others' forward chains that drop what they do not know. An accept of ours cannot overrule
-// them.
+// checkForeign looks for others' chains that drop what they do not know: what is forwarded, and what is for the host
+// itself. An accept of ours cannot overrule them.
 func (n *Network) checkForeign() ([]Problem, error) {
 	chains, err := n.nft.chains()
 	if err != nil {
@@ -132,15 +132,25 @@ func (n *Network) checkForeign() ([]Problem, error) {
 	}
 	var problems []Problem
 	for _, ch := range chains {
-		forward := ch.Hooknum != nil && *ch.Hooknum == *nftables.ChainHookForward && ch.Type == nftables.ChainTypeFilter
 		ours := ch.Table.Name == n.cfg.Table
-		if !forward || ours || ch.Policy == nil || *ch.Policy != nftables.ChainPolicyDrop {
+		if ours || ch.Hooknum == nil || ch.Type != nftables.ChainTypeFilter || ch.Policy == nil || *ch.Policy != nftables.ChainPolicyDrop {
 			continue
 		}
-		if name, routed := familyName(ch.Table.Family); routed {
+		name, routed := familyName(ch.Table.Family)
+		if !routed {
+			continue
+		}
+		switch *ch.Hooknum {
+		case *nftables.ChainHookForward:
 			problems = append(problems, Problem{
 				What: fmt.Sprintf("Chain %s of table %s %s drops forwarded packets by default, containers' among them.", ch.Name, name, ch.Table.Name),
 				Hint: foreignHint(n.cfg.Bridge, name),
+			})
+		case *nftables.ChainHookInput:
+			problems = append(problems, Problem{
+				What: fmt.Sprintf("Chain %s of table %s %s drops what comes to the host by default: questions of containers to the agent, and what is for tasks in host mode, unless a rule accepts it.",
+					ch.Name, name, ch.Table.Name),
+				Hint: n.inputHint(name, ch),
 			})
 		}
 	}
@@ -149,9 +159,22 @@ func (n *Network) checkForeign() ([]Problem, error) {
 		return problems, err
 	}
 	return append(problems, Problem{
-		What: "iptables-legacy rules are loaded; whether they drop forwarded packets cannot be seen from here.",
-		Hint: "Look at iptables-legacy -S FORWARD. A policy of DROP needs rules that accept bridge " + n.cfg.Bridge + ".",
+		What: "iptables-legacy rules are loaded; whether they drop packets of containers cannot be seen from here.",
+		Hint: "Look at iptables-legacy -S FORWARD and -S INPUT. A policy of DROP needs rules that accept bridge " + n.cfg.Bridge + ".",
 	}), nil
+}
+
+// inputHint is what lets containers ask the agent, in the words of whoever made the chain.
+func (n *Network) inputHint(family string, ch *nftables.Chain) string {
+	var rules []string
+	for _, bridge := range []string{n.cfg.Bridge, n.cfg.sideBridge()} {
+		rule := fmt.Sprintf("nft insert rule %s %s %s iifname %s tcp dport %d accept", family, ch.Table.Name, ch.Name, bridge, n.cfg.TMDS.Port())
+		if family == "ip" && ch.Table.Name == "filter" && ch.Name == "INPUT" { // iptables made it, and wants to know.
+			rule = fmt.Sprintf("iptables -I INPUT -i %s -p tcp --dport %d -j ACCEPT", bridge, n.cfg.TMDS.Port())
+		}
+		rules = append(rules, rule)
+	}
+	return "Accept them: " + strings.Join(rules, "; ")
 }
 
 func foreignHint(bridge, family string) string {

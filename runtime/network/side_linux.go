@@ -72,13 +72,7 @@ func (n *Network) ensureSide() error {
 // attachENI makes the network of an endpoint with an ENI: the second interface, then the ENI, then the redirection to
 // its proxy.
 func (n *Network) attachENI(e ipam.Endpoint, ns netns.NsHandle, inside *netlink.Handle) error {
-	if err := n.ensureSide(); err != nil {
-		return err
-	}
-	if err := n.connect(e, ns, inside); err != nil {
-		return err
-	}
-	if err := n.configureSide(e, ns, inside); err != nil {
+	if err := n.attachSide(e, ns, inside); err != nil {
 		return err
 	}
 	link, err := n.takeENI(e.ENI, ns, inside)
@@ -94,6 +88,17 @@ func (n *Network) attachENI(e ipam.Endpoint, ns netns.NsHandle, inside *netlink.
 		}
 	}
 	return n.nft.publish(e)
+}
+
+// attachSide makes the second interface.
+func (n *Network) attachSide(e ipam.Endpoint, ns netns.NsHandle, inside *netlink.Handle) error {
+	if err := n.ensureSide(); err != nil {
+		return err
+	}
+	if err := n.connect(e, ns, inside); err != nil {
+		return err
+	}
+	return n.configureSide(e, ns, inside)
 }
 
 // configureSide gives the second interface its address and the namespace the few routes that lead through it. Nothing
