@@ -50,13 +50,3 @@ func (s *UnsignedStats) Add(v uint64) {
 	s.Sum = sum
 	s.SampleCount++
 }
-
-// Split cuts an unsigned value into the two signed ones that travel to ECS: the value, or the greatest int64 and an overflow of
-// v mod (2^63−1) if it is above that (control-plane §5.5, task-engine §13.6). This is ECS's rule; it cannot tell 2^63−1 from
-// 2·(2^63−1).
-func Split(v uint64) (base, overflow int64) {
-	if v <= math.MaxInt64 {
-		return int64(v), 0
-	}
-	return math.MaxInt64, int64(v % math.MaxInt64)
-}

@@ -66,28 +66,6 @@ func TestUnsignedStatsAdd(t *testing.T) {
 	}
 }
 
-func TestSplit(t *testing.T) {
-	const top = math.MaxInt64
-	tests := []struct {
-		value          uint64
-		base, overflow int64
-	}{
-		{0, 0, 0},
-		{top - 1, top - 1, 0},
-		{top, top, 0},
-		{top + 1, top, 1},
-		{top + 1000, top, 1000},
-		{2*top - 1, top, top - 1},
-		{2 * top, top, 0}, // the rule is a remainder, whatever one thinks of it
-		{math.MaxUint64, top, 1},
-	}
-	for _, tt := range tests {
-		if base, overflow := metrics.Split(tt.value); base != tt.base || overflow != tt.overflow {
-			t.Errorf("Split(%d) = %d, %d; want %d, %d", tt.value, base, overflow, tt.base, tt.overflow)
-		}
-	}
-}
-
 func TestMemoryFormulas(t *testing.T) {
 	const mib = 1 << 20
 	tests := []struct {

@@ -7,7 +7,6 @@ import (
 	"os"
 
 	"github.com/spf13/cobra"
-	"go.uber.org/zap"
 
 	"github.com/berthd/berth/agent/config"
 	"github.com/berthd/berth/agent/daemon"
@@ -29,21 +28,14 @@ The agent must not run (systemctl stop berth berth-logs). Volumes of shared scop
 			if os.Geteuid() != 0 {
 				return errors.New("needs root")
 			}
-			c, _, err := config.Load(config.Options{File: file, Environ: a.env})
+			o, err := a.hostOptions(file, "purge")
 			if err != nil {
 				return err
 			}
 			if !yes {
-				return usage("this kills the containers of all tasks here, and removes %s and %s with all volumes: say --yes", c.Paths.Data, c.Paths.Run)
+				return usage("this kills the containers of all tasks here, and removes %s and %s with all volumes: say --yes", o.Config.Paths.Data, o.Config.Paths.Run)
 			}
-			log, err := newLogger(a.Err, "warn", c.Agent.LogFormat)
-			if err != nil {
-				return err
-			}
-			b := ThisBuild()
-			removed, err := daemon.PurgeAll(cmd.Context(), daemon.Options{
-				Config: c, ConfigFile: file, Environ: a.env, Version: b.Version, Revision: b.Revision, Log: log.With(zap.String("verb", "purge")),
-			})
+			removed, err := daemon.PurgeAll(cmd.Context(), *o)
 			// What was removed is said even when not all was.
 			return errors.Join(a.print(removed, func(w io.Writer) error { return printRemoved(w, removed) }), err)
 		},

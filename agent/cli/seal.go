@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 
 	"github.com/spf13/cobra"
-	"go.uber.org/zap"
 
 	"github.com/berthd/berth/agent/config"
 	"github.com/berthd/berth/agent/daemon"
@@ -35,21 +34,14 @@ An image that was made of a host without it is no disaster: the agent forgets st
 			if os.Geteuid() != 0 {
 				return errors.New("needs root")
 			}
-			c, _, err := config.Load(config.Options{File: file, Environ: a.env})
+			o, err := a.hostOptions(file, "seal")
 			if err != nil {
 				return err
 			}
 			if root, err = filepath.Abs(root); err != nil {
 				return fmt.Errorf("cannot find the root directory: %w", err)
 			}
-			log, err := newLogger(a.Err, "warn", c.Agent.LogFormat)
-			if err != nil {
-				return err
-			}
-			b := ThisBuild()
-			sealed, err := daemon.Seal(cmd.Context(), daemon.Options{
-				Config: c, ConfigFile: file, Environ: a.env, Version: b.Version, Revision: b.Revision, Log: log.With(zap.String("verb", "seal")),
-			}, root)
+			sealed, err := daemon.Seal(cmd.Context(), *o, root)
 			if errors.Is(err, daemon.ErrInUse) {
 				return &hostapi.Error{
 					Code: "InUse", Message: "cannot seal: " + err.Error(), Hint: "stop the tasks (berth drain --wait), and then the agent: systemctl stop berth berth-logs",

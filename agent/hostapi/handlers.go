@@ -17,12 +17,23 @@ import (
 // maxBody is the longest request body there is: a task definition is at most 64 KiB for ECS.
 const maxBody = 1 << 20
 
-func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
-	if s.p.Instance == nil {
-		writeError(w, notProvided("status"))
-		return
+// answered serves what a question is answered with, or its error.
+func answered(ask func(r *http.Request) (any, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		v, err := ask(r)
+		if err != nil {
+			writeError(w, err)
+			return
+		}
+		writeJSON(w, http.StatusOK, v)
 	}
-	writeJSON(w, http.StatusOK, s.p.Instance.Status())
+}
+
+func (s *Server) status(*http.Request) (any, error) {
+	if s.p.Instance == nil {
+		return nil, notProvided("status")
+	}
+	return s.p.Instance.Status(), nil
 }
 
 // taskList is the answer to GET /v1/tasks; a list is always an object, so that it can grow.
@@ -30,12 +41,11 @@ type taskList struct {
 	Tasks []TaskView `json:"tasks"`
 }
 
-func (s *Server) tasks(w http.ResponseWriter, _ *http.Request) {
+func (s *Server) tasks(*http.Request) (any, error) {
 	if s.p.Tasks == nil {
-		writeError(w, notProvided("tasks"))
-		return
+		return nil, notProvided("tasks")
 	}
-	writeJSON(w, http.StatusOK, taskList{append([]TaskView{}, s.p.Tasks.Tasks()...)})
+	return taskList{append([]TaskView{}, s.p.Tasks.Tasks()...)}, nil
 }
 
 // find answers the one task that ref means.
@@ -71,31 +81,19 @@ func FindTask(tasks []TaskView, ref string) (TaskView, error) {
 	return TaskView{}, e
 }
 
-func (s *Server) task(w http.ResponseWriter, r *http.Request) {
-	t, err := s.find(r.PathValue("task"))
-	if err != nil {
-		writeError(w, err)
-		return
-	}
-	writeJSON(w, http.StatusOK, t)
-}
+func (s *Server) task(r *http.Request) (any, error) { return s.find(r.PathValue("task")) }
 
 type waitList struct {
 	Waits []Wait `json:"waits"`
 }
 
-func (s *Server) why(w http.ResponseWriter, r *http.Request) {
+func (s *Server) why(r *http.Request) (any, error) {
 	t, err := s.find(r.PathValue("task"))
 	if err != nil {
-		writeError(w, err)
-		return
+		return nil, err
 	}
 	waits, err := s.p.Tasks.Why(t.ID)
-	if err != nil {
-		writeError(w, err)
-		return
-	}
-	writeJSON(w, http.StatusOK, waitList{append([]Wait{}, waits...)})
+	return waitList{append([]Wait{}, waits...)}, err
 }
 
 func (s *Server) stop(w http.ResponseWriter, r *http.Request) {
@@ -137,41 +135,34 @@ type statsList struct {
 	Containers []StatsView `json:"containers"`
 }
 
-func (s *Server) stats(w http.ResponseWriter, _ *http.Request) {
+func (s *Server) stats(*http.Request) (any, error) {
 	if s.p.Stats == nil {
-		writeError(w, notProvided("stats"))
-		return
+		return nil, notProvided("stats")
 	}
-	writeJSON(w, http.StatusOK, statsList{append([]StatsView{}, s.p.Stats.Stats()...)})
+	return statsList{append([]StatsView{}, s.p.Stats.Stats()...)}, nil
 }
 
 type imageList struct {
 	Images []ImageView `json:"images"`
 }
 
-func (s *Server) images(w http.ResponseWriter, r *http.Request) {
+func (s *Server) images(r *http.Request) (any, error) {
 	if s.p.Images == nil {
-		writeError(w, notProvided("images"))
-		return
+		return nil, notProvided("images")
 	}
 	images, err := s.p.Images.Images(r.Context())
-	if err != nil {
-		writeError(w, err)
-		return
-	}
-	writeJSON(w, http.StatusOK, imageList{append([]ImageView{}, images...)})
+	return imageList{append([]ImageView{}, images...)}, err
 }
 
 type settingList struct {
 	Settings []config.Setting `json:"settings"`
 }
 
-func (s *Server) settings(w http.ResponseWriter, _ *http.Request) {
+func (s *Server) settings(*http.Request) (any, error) {
 	if s.p.Settings == nil {
-		writeError(w, notProvided("settings"))
-		return
+		return nil, notProvided("settings")
 	}
-	writeJSON(w, http.StatusOK, settingList{s.p.Settings()})
+	return settingList{s.p.Settings()}, nil
 }
 
 // logRequest reads the query of GET /v1/logs.

@@ -1,7 +1,6 @@
 package ports
 
 import (
-	"fmt"
 	"net/netip"
 
 	"github.com/berthd/berth/ipam"
@@ -15,14 +14,6 @@ type Binding struct {
 
 // IsRange reports whether the range form is used on the wire instead of the plain one.
 func (b Binding) IsRange() bool { return b.Count > 0 }
-
-// ContainerPortRange returns the form 8000-8010.
-func (b Binding) ContainerPortRange() string { return span(b.ContainerPort, b.Len()) }
-
-// HostPortRange returns the form 32768-32778.
-func (b Binding) HostPortRange() string { return span(b.HostPort, b.Len()) }
-
-func span(first uint16, n int) string { return fmt.Sprintf("%d-%d", first, int(first)+n-1) }
 
 // Families selects the address families that are reported. By default ECS_EXCLUDE_IPV6_PORTBINDING leaves IPv6 out,
 // and an IPv6-only host leaves IPv4 out (host §3.2).

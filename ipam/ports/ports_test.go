@@ -301,7 +301,8 @@ func TestBindings(t *testing.T) {
 		var out []string
 		for _, b := range Bindings(leases, f) {
 			if b.IsRange() {
-				out = append(out, fmt.Sprintf("%v %s %s", b.BindIP, b.ContainerPortRange(), b.HostPortRange()))
+				last := uint16(b.Len() - 1)
+				out = append(out, fmt.Sprintf("%v %d-%d %d-%d", b.BindIP, b.ContainerPort, b.ContainerPort+last, b.HostPort, b.HostPort+last))
 				continue
 			}
 			out = append(out, fmt.Sprintf("%v %d %d", b.BindIP, b.ContainerPort, b.HostPort))

@@ -35,11 +35,6 @@ type Value struct {
 // Label is a name and its value.
 type Label struct{ Name, Value string }
 
-// Write prints a page as OpenMetrics text.
-func Write(w io.Writer, p Page) error {
-	return write(w, p, expfmt.NewFormat(expfmt.TypeOpenMetrics))
-}
-
 // Handler serves pages. It calls page for each scrape, at the same time if there are several, and answers in the format that the
 // client prefers.
 func Handler(page func() Page) http.Handler {

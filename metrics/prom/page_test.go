@@ -103,7 +103,7 @@ func TestGolden(t *testing.T) {
 // TestParsersAgree reads both formats with the parsers of the library, and demands the same values of the same series in both.
 func TestParsersAgree(t *testing.T) {
 	var open, plain bytes.Buffer
-	if err := Write(&open, page()); err != nil {
+	if err := write(&open, page(), expfmt.NewFormat(expfmt.TypeOpenMetrics)); err != nil {
 		t.Fatal(err)
 	}
 	if err := write(&plain, page(), expfmt.NewFormat(expfmt.TypeTextPlain)); err != nil {
@@ -204,7 +204,7 @@ func TestNames(t *testing.T) {
 
 func TestEmptyPage(t *testing.T) {
 	var b bytes.Buffer
-	if err := Write(&b, Page{}); err != nil || b.String() != "# EOF\n" {
+	if err := write(&b, Page{}, expfmt.NewFormat(expfmt.TypeOpenMetrics)); err != nil || b.String() != "# EOF\n" {
 		t.Errorf("an empty page is %q, %v", b.String(), err)
 	}
 }
@@ -261,7 +261,7 @@ func (f *full) Write(b []byte) (int, error) {
 
 func TestWriteFails(t *testing.T) {
 	for _, left := range []int{0, 100, 5000} {
-		if err := Write(&full{left}, page()); !errors.Is(err, errFull) {
+		if err := write(&full{left}, page(), expfmt.NewFormat(expfmt.TypeOpenMetrics)); !errors.Is(err, errFull) {
 			t.Errorf("with room for %d bytes: %v", left, err)
 		}
 	}

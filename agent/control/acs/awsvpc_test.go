@@ -141,7 +141,7 @@ func TestConvertAWSVPCErrors(t *testing.T) {
 			t.Errorf("%s\n got %v\nwant %s", tc.task, err, tc.want)
 		}
 	}
-	if _, err := (Conversion{}).Convert(readTask(t, awsvpcTask(t, "", "")), "tasks[0]"); !IsUnsupported(err) {
+	if _, err := (Conversion{}).Convert(readTask(t, awsvpcTask(t, "", "")), "tasks[0]"); !isUnsupported(err) {
 		t.Errorf("a host without task ENIs: %v", err)
 	}
 }

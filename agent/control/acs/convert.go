@@ -1,7 +1,6 @@
 package acs
 
 import (
-	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -252,10 +251,4 @@ func unsupportedInContainer(c *wire.Container, path string) error {
 		return &UnsupportedError{path + ".credentialSpecs", "a credential spec"}
 	}
 	return nil
-}
-
-// IsUnsupported says whether err, or one below it, is an UnsupportedError.
-func IsUnsupported(err error) bool {
-	_, ok := errors.AsType[*UnsupportedError](err)
-	return ok
 }

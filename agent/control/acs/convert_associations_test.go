@@ -51,7 +51,7 @@ func TestAssociations(t *testing.T) {
 			}
 			d, err := Conversion{GPUs: !c.off}.Convert(w, "tasks[0]")
 			if c.unsupported {
-				if !IsUnsupported(err) {
+				if !isUnsupported(err) {
 					t.Errorf("error %v", err)
 				}
 				return

@@ -79,7 +79,7 @@ func TestConvertManagedAgents(t *testing.T) {
 	if diff := cmp.Diff(want, d.Containers[0].ManagedAgents); diff != "" {
 		t.Error(diff)
 	}
-	if _, err := (Conversion{}).Convert(readTask(t, text), "t"); !IsUnsupported(err) {
+	if _, err := (Conversion{}).Convert(readTask(t, text), "t"); !isUnsupported(err) {
 		t.Errorf("without the binaries: %v", err)
 	}
 }

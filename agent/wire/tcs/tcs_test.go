@@ -147,3 +147,26 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
+
+// TestCountersSplit: the rule of control-plane §5.5 for what no signed integer
+// holds.
+func TestCountersSplit(t *testing.T) {
+	const top = math.MaxInt64
+	for _, tt := range []struct {
+		value          uint64
+		base, overflow int64
+	}{
+		{0, 0, 0},
+		{top - 1, top - 1, 0},
+		{top, top, 0},
+		{top + 1, top, 1},
+		{top + 1000, top, 1000},
+		{2*top - 1, top, top - 1},
+		{2 * top, top, 0}, // the rule is a remainder, whatever one thinks of it
+		{math.MaxUint64, top, 1},
+	} {
+		if c := tcs.NewCounters(0, tt.value, 0, 1); c.Max != tt.base || c.OverflowMax != tt.overflow {
+			t.Errorf("%d is sent as %d and %d; want %d and %d", tt.value, c.Max, c.OverflowMax, tt.base, tt.overflow)
+		}
+	}
+}
