@@ -169,9 +169,13 @@ func TestTrafficOfAPair(t *testing.T) {
 
 func TestDeviceLinksLeaveVethOut(t *testing.T) {
 	a, _ := pair(t)
-	a.send(t, [4]byte{10, 9, 0, 2}, 100)
 	a.ip(t, "link", "add", "ecs-eth0", "type", "veth", "peer", "name", "other")
-	if n := read(t, open(t, a.path, metrics.DeviceLinks)); len(n.Interfaces) != 1 || n.Interfaces[0].Name != "eth0" || n.Total.TxBytes == 0 {
+	r := open(t, a.path, metrics.DeviceLinks)
+	eventually(t, "anything sent", func() bool {
+		a.send(t, [4]byte{10, 9, 0, 2}, 100) // The kernel drops what comes before the other end has its carrier.
+		return read(t, r).Total.TxBytes > 0
+	})
+	if n := read(t, r); len(n.Interfaces) != 1 || n.Interfaces[0].Name != "eth0" {
 		t.Errorf("read %+v, want eth0, which stands for the task's own", n)
 	}
 	a.ip(t, "link", "set", "eth0", "down")
