@@ -74,7 +74,7 @@ func (n namespace) ip(tb testing.TB, args ...string) {
 	}
 }
 
-// pair makes two namespaces joined by a veth pair, eth0 in each, 10.9.0.1 and 10.9.0.2.
+// pair makes two namespaces joined by a veth pair, eth0 in each, 10.9.0.1 and 10.9.0.2. Something has been sent then.
 func pair(tb testing.TB) (a, b namespace) {
 	tb.Helper()
 	a, b = newNamespace(tb), newNamespace(tb)
@@ -84,6 +84,11 @@ func pair(tb testing.TB) (a, b namespace) {
 		n.ip(tb, "address", "add", fmt.Sprintf("10.9.0.%d/24", i+1), "dev", "eth0")
 		n.ip(tb, "link", "set", "eth0", "up")
 	}
+	r := open(tb, b.path, metrics.EthernetLinks)
+	eventually(tb, "a way from end to end", func() bool {
+		a.send(tb, [4]byte{10, 9, 0, 2}, 1) // The kernel drops it for as long as the link has no carrier.
+		return read(tb, r).Total.RxBytes > 0
+	})
 	return a, b
 }
 
@@ -170,12 +175,7 @@ func TestTrafficOfAPair(t *testing.T) {
 func TestDeviceLinksLeaveVethOut(t *testing.T) {
 	a, _ := pair(t)
 	a.ip(t, "link", "add", "ecs-eth0", "type", "veth", "peer", "name", "other")
-	r := open(t, a.path, metrics.DeviceLinks)
-	eventually(t, "anything sent", func() bool {
-		a.send(t, [4]byte{10, 9, 0, 2}, 100) // The kernel drops what comes before the other end has its carrier.
-		return read(t, r).Total.TxBytes > 0
-	})
-	if n := read(t, r); len(n.Interfaces) != 1 || n.Interfaces[0].Name != "eth0" {
+	if n := read(t, open(t, a.path, metrics.DeviceLinks)); len(n.Interfaces) != 1 || n.Interfaces[0].Name != "eth0" || n.Total.TxBytes == 0 {
 		t.Errorf("read %+v, want eth0, which stands for the task's own", n)
 	}
 	a.ip(t, "link", "set", "eth0", "down")
