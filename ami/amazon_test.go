@@ -1,6 +1,8 @@
 package ami_test
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -57,7 +59,7 @@ func TestProvisionAmazonLinux(t *testing.T) {
 		"/etc/os-release": "ID=\"amzn\"\nVERSION_ID=\"2023\"\nPRETTY_NAME=\"Amazon Linux 2023\"\n", "/rpms": "ca-certificates 1-1\n", "/locked": "", "/asked": "",
 		"/usr/local/bin/dnf": standInDNF, "/usr/local/bin/rpm": standInRPM, "/image/berth.rpm": "",
 	} {
-		if err := os.Remove(x.put(path)); err != nil && !os.IsNotExist(err) { // It may be a link.
+		if err := os.Remove(x.put(path)); err != nil && !errors.Is(err, fs.ErrNotExist) { // It may be a link.
 			t.Fatal(err)
 		}
 		write(t, x.put(path), text)

@@ -106,7 +106,7 @@ func (e *ec2) answer(w http.ResponseWriter, action, body string) {
 }
 
 // codes are the numbers of an instance's states.
-var codes = map[string]string{"pending": "0", "running": "16", "stopped": "80", "terminated": "48"} //nolint:gochecknoglobals // an immutable table
+var codes = map[string]string{"pending": "0", "running": "16", "stopped": "80", "terminated": "48"}
 
 const instance = `<item><instanceId>i-0fake</instanceId><imageId>ami-0source</imageId><instanceState><code>{{.Code}}</code><name>{{.State}}</name></instanceState>
 	<architecture>x86_64</architecture><rootDeviceType>ebs</rootDeviceType><rootDeviceName>/dev/xvda</rootDeviceName><virtualizationType>hvm</virtualizationType>
@@ -121,7 +121,7 @@ const madeImage = `<item><imageId>ami-0made</imageId><name>made</name><imageStat
 	<blockDeviceMapping><item><deviceName>/dev/xvda</deviceName><ebs><snapshotId>snap-0made</snapshotId></ebs></item></blockDeviceMapping></item>`
 
 // answers are what is said to each action, without the frame.
-var answers = map[string]string{ //nolint:gochecknoglobals // an immutable table
+var answers = map[string]string{
 	"DescribeRegions":               `<regionInfo><item><regionName>eu-west-1</regionName></item></regionInfo>`,
 	"DescribeImages":                `<imagesSet>%s</imagesSet>`,
 	"DescribeVpcs":                  `<vpcSet><item><vpcId>vpc-0fake</vpcId><isDefault>true</isDefault></item></vpcSet>`,

@@ -96,9 +96,9 @@ func TestTemplate(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			args := always
 			for _, v := range vars {
-				args = append(args[:len(args):len(args)], "-var", v)
+				args = append(slices.Clip(args), "-var", v)
 			}
-			packer(t, dir, append(args[:len(args):len(args)], ".")...)
+			packer(t, dir, append(slices.Clip(args), ".")...)
 		})
 	}
 	if out, err := packerCommand(t.Context(), dir, "validate", "-var", "dist="+dist, ".").CombinedOutput(); err == nil {

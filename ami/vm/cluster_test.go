@@ -154,7 +154,7 @@ func (c *cluster) until(try func() error) {
 	}
 }
 
-// awaitHost waits until a host is connected, and answers it.
+// awaitHost waits until a host is there for tasks, and answers it.
 func (c *cluster) awaitHost() ecs.ContainerInstance {
 	c.t.Helper()
 	var host ecs.ContainerInstance
@@ -164,8 +164,8 @@ func (c *cluster) awaitHost() ecs.ContainerInstance {
 			return fmt.Errorf("there are %d container instances", len(arns))
 		}
 		hosts := must[ecs.DescribeContainerInstancesResponse](c, "DescribeContainerInstances", map[string]any{"cluster": "fleet", "containerInstances": arns})
-		if host = hosts.ContainerInstances[0]; !host.AgentConnected {
-			return errors.New("the agent is not connected")
+		if host = hosts.ContainerInstances[0]; !host.AgentConnected || host.Status != ecs.StatusActive {
+			return fmt.Errorf("the host is %s, its agent is connected: %t", host.Status, host.AgentConnected)
 		}
 		return nil
 	})

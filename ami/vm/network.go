@@ -36,7 +36,7 @@ type network struct {
 	metadata *standin.Server
 }
 
-// newNetwork makes the network; it ends with the process.
+// newNetwork makes the network.
 func newNetwork(tb testing.TB) *network {
 	tb.Helper()
 	server, err := standin.New(standin.Config{})
@@ -46,6 +46,7 @@ func newNetwork(tb testing.TB) *network {
 	n := &network{tb: tb, metadata: server}
 	run(tb, "ip", "link", "set", "lo", "up")
 	run(tb, "ip", "link", "add", bridge, "type", "bridge")
+	tb.Cleanup(func() { gone(tb, bridge) })
 	run(tb, "ip", "addr", "add", Gateway+"/24", "dev", bridge)
 	run(tb, "ip", "addr", "add", metadataAddress+"/32", "dev", bridge)
 	run(tb, "ip", "link", "set", bridge, "up")
@@ -94,7 +95,18 @@ func (n *network) serveAddresses() {
 func (n *network) port(name string) {
 	n.tb.Helper()
 	run(n.tb, "ip", "tuntap", "add", "dev", name, "mode", "tap")
+	n.tb.Cleanup(func() { gone(n.tb, name) })
 	run(n.tb, "ip", "link", "set", name, "master", bridge, "up")
+}
+
+// gone removes a link at the end of the test.
+func gone(tb testing.TB, link string) {
+	tb.Helper()
+	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(tb.Context()), patience, errSlow)
+	defer cancel()
+	if out, err := exec.CommandContext(ctx, "ip", "link", "del", link).CombinedOutput(); err != nil {
+		tb.Errorf("cannot remove %s: %v: %s", link, err, out)
+	}
 }
 
 // run runs a program that has to succeed.
