@@ -92,7 +92,6 @@ func TestHealth(t *testing.T) {
 		w := newWorld(p.script)
 		e, stop := w.start(t, nil)
 		defer stop()
-		synctest.Wait()
 		began := time.Now()
 		begin(t, e, checked("a1"))
 		for _, step := range []struct {
@@ -171,7 +170,6 @@ func TestHealthAcrossLives(t *testing.T) {
 		p := &patient{answer: well}
 		w := newWorld(p.script)
 		e, stop := w.start(t, nil)
-		synctest.Wait()
 		begin(t, e, checked("a1"))
 		time.Sleep(15 * time.Second)
 		p.says(ill)
@@ -207,7 +205,6 @@ func TestHealthOfImage(t *testing.T) {
 			},
 		})
 		e, stop := w.start(t, nil)
-		synctest.Wait()
 		begin(t, e, web("a1", 0))
 		stop()
 		e, stop = w.start(t, nil) // The image is not asked for again.
@@ -281,7 +278,6 @@ func TestManagedAgent(t *testing.T) {
 		})
 		with := func(c *Config) { c.Agents = side{w: w} }
 		e, stop := w.start(t, with)
-		synctest.Wait()
 		begin(t, e, managed("a1"))
 		time.Sleep(time.Minute)
 		stop()
@@ -347,7 +343,6 @@ func TestManagedAgentFails(t *testing.T) {
 				})
 				e, stop := w.start(t, func(c *Config) { c.Agents = side{w: w, err: tc.outfit} })
 				defer stop()
-				synctest.Wait()
 				begin(t, e, managed("a1"))
 				time.Sleep(5 * time.Minute)
 				if diff := cmp.Diff([]string{tc.want}, told(w)); diff != "" || runs.Load() != tc.runs {
@@ -364,11 +359,7 @@ func TestManagedAgentFails(t *testing.T) {
 // TestHolderComesBack: a holder that somebody killed is made again before a
 // container is restarted that needs it.
 func TestHolderComesBack(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(forever)
-		e, stop := w.start(t, nil)
-		defer stop()
-		synctest.Wait()
+	live(t, forever, nil, func(t *testing.T, w *world, e *Engine) {
 		d := web("a1", 0)
 		d.PID, d.IPC = "task", "task"
 		d.Containers[0].Restart = &task.RestartPolicy{}

@@ -46,7 +46,6 @@ func TestContainersShareTheInterface(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(forever)
 		e, stop := w.start(t, nil)
-		synctest.Wait()
 		d := web("a1", 0)
 		inVPC(&d)
 		d.Containers = append(d.Containers, d.Containers[0])
@@ -85,7 +84,6 @@ func TestContainersShareTheInterface(t *testing.T) {
 		w.revive()
 		e, stop = w.start(t, nil)
 		defer stop()
-		synctest.Wait()
 		other := web("a2", 0)
 		inVPC(&other)
 		other.ENI.MAC = "0a:11:22:33:44:66"
@@ -107,11 +105,7 @@ func TestInterfaceThatDoesNotCome(t *testing.T) {
 		"stopped meanwhile":  {true, "STOPPED"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w := newWorld(forever)
-				e, stop := w.start(t, func(c *Config) { c.Network = absent{c.Network} })
-				defer stop()
-				synctest.Wait()
+			live(t, forever, func(c *Config) { c.Network = absent{c.Network} }, func(t *testing.T, w *world, e *Engine) {
 				d := web("a1", 0)
 				inVPC(&d)
 				begun := time.Now()

@@ -37,11 +37,7 @@ func exits(code int) func(container.Spec) fakert.Script {
 }
 
 func TestLife(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(exits(3))
-		e, stop := w.start(t, nil)
-		defer stop()
-		synctest.Wait()
+	live(t, exits(3), nil, func(t *testing.T, w *world, e *Engine) {
 		d := web("a1", 0)
 		begin(t, e, d)
 		if got := e.Running(); !slices.Equal(got, []string{d.ARN}) {
@@ -59,11 +55,7 @@ func TestLife(t *testing.T) {
 }
 
 func TestBindingsAreReported(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(forever)
-		e, stop := w.start(t, nil)
-		defer stop()
-		synctest.Wait()
+	live(t, forever, nil, func(t *testing.T, w *world, e *Engine) {
 		begin(t, e, web("a1", 0))
 		last := w.reported()[1].Containers[0]
 		want := []task.Binding{
@@ -80,11 +72,7 @@ func TestBindingsAreReported(t *testing.T) {
 }
 
 func TestAcceptIsIdempotentAndDurable(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(forever)
-		e, stop := w.start(t, nil)
-		defer stop()
-		synctest.Wait()
+	live(t, forever, nil, func(t *testing.T, w *world, e *Engine) {
 		w.mu.Lock()
 		w.diskFull = true
 		w.mu.Unlock()
@@ -109,11 +97,7 @@ func TestAcceptIsIdempotentAndDurable(t *testing.T) {
 }
 
 func TestPortTakenByTask(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(forever)
-		e, stop := w.start(t, nil)
-		defer stop()
-		synctest.Wait()
+	live(t, forever, nil, func(t *testing.T, w *world, e *Engine) {
 		first, second := web("a1", 8080), web("a2", 8080)
 		for _, d := range []task.Definition{first, second} {
 			begin(t, e, d)
@@ -138,7 +122,6 @@ func TestPortTakenByProcess(t *testing.T) {
 		w.foreign[8080] = true
 		e, stop := w.start(t, nil)
 		defer stop()
-		synctest.Wait()
 		d := web("a1", 8080)
 		begin(t, e, d)
 		got := w.reports(d.ARN)
@@ -149,11 +132,7 @@ func TestPortTakenByProcess(t *testing.T) {
 }
 
 func TestHostResources(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(forever)
-		e, stop := w.start(t, func(c *Config) { c.Capacity = Capacity{CPU: 1024, Memory: 300} })
-		defer stop()
-		synctest.Wait()
+	live(t, forever, func(c *Config) { c.Capacity = Capacity{CPU: 1024, Memory: 300} }, func(t *testing.T, w *world, e *Engine) {
 		small := func(id string) task.Definition {
 			d := web(id, 0)
 			d.Containers[0].Memory = 100
@@ -188,11 +167,7 @@ func TestHostResources(t *testing.T) {
 // TestGPUIsHadByOneTask: a GPU that ECS hands on before the task that has it is gone
 // is waited for.
 func TestGPUIsHadByOneTask(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(forever)
-		e, stop := w.start(t, nil)
-		defer stop()
-		synctest.Wait()
+	live(t, forever, nil, func(t *testing.T, w *world, e *Engine) {
 		gpu := func(id, device string) task.Definition {
 			d := web(id, 0)
 			d.Associations = []task.Association{{Type: task.AssociationGPU, Name: device, Containers: []string{"web"}}}
@@ -222,11 +197,7 @@ func TestGPUIsHadByOneTask(t *testing.T) {
 }
 
 func TestSigkillAfterTimeout(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(func(container.Spec) fakert.Script { return fakert.Script{IgnoreTerm: true} })
-		e, stop := w.start(t, nil)
-		defer stop()
-		synctest.Wait()
+	live(t, func(container.Spec) fakert.Script { return fakert.Script{IgnoreTerm: true} }, nil, func(t *testing.T, w *world, e *Engine) {
 		d := web("a1", 0)
 		d.Containers[0].StopTimeout = 7 * time.Second
 		begin(t, e, d)
@@ -245,11 +216,7 @@ func TestSigkillAfterTimeout(t *testing.T) {
 }
 
 func TestContainerDeletedBehindOurBack(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(forever)
-		e, stop := w.start(t, nil)
-		defer stop()
-		synctest.Wait()
+	live(t, forever, nil, func(t *testing.T, w *world, e *Engine) {
 		d := web("a1", 0)
 		begin(t, e, d)
 		w.runtime.Vanish(RuntimeID(d.ARN, "web"))
@@ -262,11 +229,7 @@ func TestContainerDeletedBehindOurBack(t *testing.T) {
 }
 
 func TestUnknownTaskIsReportedStopped(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(forever)
-		e, stop := w.start(t, nil)
-		defer stop()
-		synctest.Wait()
+	live(t, forever, nil, func(t *testing.T, w *world, e *Engine) {
 		if err := e.Stop(t.Context(), "arn:x/y/gone"); err != nil {
 			t.Fatal(err)
 		}
@@ -337,7 +300,6 @@ func (l life) withDeath(t *testing.T, n int) bool {
 			end()
 			w.revive()
 			e, end = w.start(t, nil)
-			synctest.Wait()
 		}
 		// ECS sends again what was not acknowledged.
 		if !accepted {

@@ -18,11 +18,7 @@ import (
 )
 
 func TestPortTwiceInOneTask(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(forever)
-		e, stop := w.start(t, nil)
-		defer stop()
-		synctest.Wait()
+	live(t, forever, nil, func(t *testing.T, w *world, e *Engine) {
 		d := web("a1", 8080)
 		other := d.Containers[0]
 		other.Name = "other"
@@ -38,11 +34,7 @@ func TestPortTwiceInOneTask(t *testing.T) {
 // TestPortsOfHostMode has ECS place a task on a port of the host whose owner is
 // still stopping.
 func TestPortsOfHostMode(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(func(container.Spec) fakert.Script { return fakert.Script{TermDelay: 10 * time.Second} })
-		e, stop := w.start(t, nil)
-		defer stop()
-		synctest.Wait()
+	live(t, func(container.Spec) fakert.Script { return fakert.Script{TermDelay: 10 * time.Second} }, nil, func(t *testing.T, w *world, e *Engine) {
 		first, second := web("a1", 8080), web("a2", 8080)
 		first.Network, second.Network = task.NetworkHost, task.NetworkHost
 		begin(t, e, first)
@@ -70,11 +62,7 @@ func TestPortsOfHostMode(t *testing.T) {
 // TestRuntimeAwayWhileStarting restarts containerd while it makes a container:
 // the task begins later, and does not fail.
 func TestRuntimeAwayWhileStarting(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(func(container.Spec) fakert.Script { return fakert.Script{CreateDelay: time.Second} })
-		e, stop := w.start(t, nil)
-		defer stop()
-		synctest.Wait()
+	live(t, func(container.Spec) fakert.Script { return fakert.Script{CreateDelay: time.Second} }, nil, func(t *testing.T, w *world, e *Engine) {
 		d := web("a1", 0)
 		if err := e.Accept(t.Context(), d); err != nil {
 			t.Fatal(err)
@@ -96,7 +84,6 @@ func TestRuntimeAwayWhileRestoring(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(forever)
 		e, stop := w.start(t, nil)
-		synctest.Wait()
 		d := web("a1", 0)
 		begin(t, e, d)
 		stop()
@@ -125,11 +112,7 @@ func TestRuntimeAwayWhileRestoring(t *testing.T) {
 // TestRuntimeAwayForLong gives up a task whose container cannot be started
 // because containerd does not come back, and says so.
 func TestRuntimeAwayForLong(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(func(container.Spec) fakert.Script { return fakert.Script{CreateDelay: time.Second} })
-		e, stop := w.start(t, nil)
-		defer stop()
-		synctest.Wait()
+	live(t, func(container.Spec) fakert.Script { return fakert.Script{CreateDelay: time.Second} }, nil, func(t *testing.T, w *world, e *Engine) {
 		d := web("a1", 0)
 		if err := e.Accept(t.Context(), d); err != nil {
 			t.Fatal(err)
@@ -145,11 +128,7 @@ func TestRuntimeAwayForLong(t *testing.T) {
 }
 
 func TestExitThatNobodySaw(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(forever)
-		e, stop := w.start(t, nil)
-		defer stop()
-		synctest.Wait()
+	live(t, forever, nil, func(t *testing.T, w *world, e *Engine) {
 		d := web("a1", 0)
 		if err := e.Accept(t.Context(), d); err != nil {
 			t.Fatal(err)
@@ -174,7 +153,6 @@ func TestRecordOutlivesItsReport(t *testing.T) {
 		w.unsent = true
 		e, stop := w.start(t, nil)
 		defer stop()
-		synctest.Wait()
 		d := web("a1", 0)
 		for range 3 {
 			if err := e.Accept(t.Context(), d); err != nil {
@@ -213,7 +191,6 @@ func TestNetworkThatCannotBeRestored(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(forever)
 		e, stop := w.start(t, nil)
-		synctest.Wait()
 		begin(t, e, web("a1", 0))
 		stop()
 		e, stop = w.start(t, func(c *Config) { c.Network = brokenNetwork{c.Network} })
@@ -291,14 +268,12 @@ func TestStopNeedsNoRegistry(t *testing.T) {
 			var away atomic.Bool
 			edit := func(c *Config) { c.Runtime = registryAway{c.Runtime, &away} }
 			e, stop := w.start(t, edit)
-			synctest.Wait()
 			d := web("a1", 0)
 			begin(t, e, d)
 			away.Store(true)
 			if restart {
 				stop()
 				e, stop = w.start(t, edit)
-				synctest.Wait()
 			}
 			defer func() { stop() }()
 			if err := e.Stop(t.Context(), d.ARN); err != nil {
@@ -321,11 +296,7 @@ func (deafRuntime) Signal(context.Context, string, syscall.Signal, bool) error {
 
 // TestStopWithoutSignals reports a task whose container cannot be signalled.
 func TestStopWithoutSignals(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(forever)
-		e, stop := w.start(t, func(c *Config) { c.Runtime = deafRuntime{c.Runtime} })
-		defer stop()
-		synctest.Wait()
+	live(t, forever, func(c *Config) { c.Runtime = deafRuntime{c.Runtime} }, func(t *testing.T, w *world, e *Engine) {
 		d := web("a1", 0)
 		begin(t, e, d)
 		if err := e.Stop(t.Context(), d.ARN); err != nil {
@@ -363,7 +334,6 @@ func TestLogsOfTheLastAgent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(exits(0))
 		e, stop := w.start(t, func(c *Config) { c.Logs, c.CleanupWait = closingLogs{c.Logs, nil}, time.Hour })
-		synctest.Wait()
 		d := web("a1", 0)
 		if err := e.Accept(t.Context(), d); err != nil {
 			t.Fatal(err)
@@ -400,7 +370,6 @@ func TestPlanToMend(t *testing.T) {
 		var plan atomic.Pointer[ipam.Plan]
 		e, stop := w.start(t, func(c *Config) { c.Network = damagedNetwork{c.Network, &plan} })
 		defer stop()
-		synctest.Wait()
 		for _, id := range []string{"a1", "a2"} {
 			if err := e.Accept(t.Context(), web(id, 0)); err != nil {
 				t.Fatal(err)

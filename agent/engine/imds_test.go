@@ -2,7 +2,6 @@ package engine
 
 import (
 	"testing"
-	"testing/synctest"
 
 	"github.com/berthd/berth/agent/task"
 )
@@ -27,11 +26,7 @@ func TestAllowIMDS(t *testing.T) {
 	if e.cgroup(plain).AllowIMDS {
 		t.Error("a task without the label is allowed")
 	}
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(forever)
-		e, stop := w.start(t, nil)
-		defer stop()
-		synctest.Wait()
+	live(t, forever, nil, func(t *testing.T, w *world, e *Engine) {
 		begin(t, e, *labelled(task.NetworkBridge))
 		endpoints := e.Tasks()[0].Endpoints
 		if !endpoints["open"].AllowIMDS || endpoints["closed"].AllowIMDS {

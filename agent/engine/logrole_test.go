@@ -3,17 +3,12 @@ package engine
 import (
 	"strings"
 	"testing"
-	"testing/synctest"
 )
 
 // A log driver that is to sign with an execution role that the task does not have
 // fails the container, in ECS's words (spec/task-engine.md §5.10).
 func TestLogRoleThatIsNotThere(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(forever)
-		e, stop := w.start(t, nil)
-		defer stop()
-		synctest.Wait()
+	live(t, forever, nil, func(t *testing.T, w *world, e *Engine) {
 		d := web("a1", 0)
 		d.Containers[0].Log.ExecutionRole = true
 		begin(t, e, d)

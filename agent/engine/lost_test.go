@@ -13,7 +13,6 @@ func TestLostRecord(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(forever)
 		e, stop := w.start(t, nil)
-		synctest.Wait()
 		lost, kept := web("a1", 0), web("b2", 0)
 		for _, d := range []string{"a1", "b2"} {
 			if err := e.Accept(t.Context(), web(d, 0)); err != nil {

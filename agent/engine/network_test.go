@@ -2,7 +2,6 @@ package engine
 
 import (
 	"testing"
-	"testing/synctest"
 
 	"github.com/berthd/berth/agent/task"
 )
@@ -10,11 +9,7 @@ import (
 // TestNetworkDisabled: such a container has a network namespace, and neither an
 // address nor ports.
 func TestNetworkDisabled(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(forever)
-		e, stop := w.start(t, nil)
-		defer stop()
-		synctest.Wait()
+	live(t, forever, nil, func(t *testing.T, w *world, e *Engine) {
 		ports := []task.PortMapping{{ContainerPort: 80, ContainerPortEnd: 80, Protocol: "tcp"}}
 		begin(t, e, task.Definition{
 			ARN: "arn:aws:ecs:eu-west-1:1:task/c/a", ID: "a", Network: task.NetworkBridge,

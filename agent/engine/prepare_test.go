@@ -49,7 +49,6 @@ func TestWaitingForKeysAfterARestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(forever)
 		first, stop := w.start(t, func(c *Config) { c.Runtime = stuck{c.Runtime} })
-		synctest.Wait()
 		const many = 10 // more than are created at once
 		for i := range many {
 			begin(t, first, web(fmt.Sprintf("w%d", i), 0))
@@ -59,7 +58,6 @@ func TestWaitingForKeysAfterARestart(t *testing.T) {
 		sent := make(chan struct{})
 		next, stop := w.start(t, func(c *Config) { c.Resources = keyless{sent: sent} })
 		defer stop()
-		synctest.Wait()
 		fresh := web("fresh", 0)
 		begin(t, next, fresh)
 		if got := w.reports(fresh.ARN); len(got) == 0 || got[len(got)-1] != "RUNNING, web RUNNING" {

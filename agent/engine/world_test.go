@@ -249,7 +249,19 @@ func (binder) Holder(ipam.Protocol, uint16) ports.Process {
 	return ports.Process{PID: 7, Name: "nginx"}
 }
 
-// start begins a life of the agent and returns what ends it.
+// live runs an engine in a bubble of time for as long as play takes.
+func live(t *testing.T, script func(container.Spec) fakert.Script, edit func(*Config), play func(t *testing.T, w *world, e *Engine)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(script)
+		e, stop := w.start(t, edit)
+		defer stop()
+		play(t, w, e)
+	})
+}
+
+// start begins a life of the agent, which has compared what there is when start
+// returns, and answers what ends it.
 func (w *world) start(t *testing.T, edit func(*Config)) (*Engine, func()) {
 	t.Helper()
 	w.mu.Lock()
@@ -284,6 +296,7 @@ func (w *world) start(t *testing.T, edit func(*Config)) (*Engine, func()) {
 			_ = e.Run(ctx) // It ends with ctx.
 		}
 	}()
+	synctest.Wait()
 	return e, func() {
 		cancel(errDead)
 		<-done
