@@ -56,7 +56,7 @@ func (r *Runtime) fail(ctx context.Context, kind container.Kind, doing string, e
 	case isNoSpace(err):
 		c.kinds = append(c.kinds, container.ErrNoSpace)
 	case errors.Is(err, container.ErrNotFound), errors.Is(err, container.ErrNotRunning), errors.Is(err, container.ErrTimeout):
-	case errdefs.IsDeadlineExceeded(err), errors.Is(err, context.DeadlineExceeded):
+	case isLate(err):
 		c.words = fmt.Sprintf("cannot %s: containerd did not finish in time", doing)
 		c.kinds = append(c.kinds, container.ErrTimeout)
 		retry = true
@@ -73,6 +73,12 @@ func absent(kind container.Kind, id string) error {
 // notRunning is the error for a container that exists and does not run.
 func notRunning(kind container.Kind, id string) error {
 	return container.Errorf(kind, "container %s: %w", id, container.ErrNotRunning)
+}
+
+// isLate: containerd passes a shim's on in words only.
+func isLate(err error) bool {
+	return errdefs.IsDeadlineExceeded(err) || errors.Is(err, context.DeadlineExceeded) ||
+		strings.Contains(err.Error(), context.DeadlineExceeded.Error())
 }
 
 func isContextError(err error) bool {

@@ -28,12 +28,18 @@ const (
 	// drain is how long the output of a process is waited for that has exited:
 	// a child in the background may hold the pipe for ever.
 	drain = 2 * time.Second
-	// farewell bounds the killing and deleting of a process.
-	farewell = 15 * time.Second
+	// farewell bounds the killing and deleting of a process, beginning the making of one.
+	farewell  = 15 * time.Second
+	beginning = time.Minute
+	// shimTries is how often a shim is asked that does not answer.
+	shimTries = 10
 )
 
-// errFarewell ends a clean-up that containerd does not answer.
-var errFarewell = errors.New("containerd did not end the process in time")
+// errFarewell ends a clean-up that containerd does not answer, errBeginning a start.
+var (
+	errFarewell  = errors.New("containerd did not end the process in time")
+	errBeginning = errors.New("containerd did not start the process in time")
+)
 
 // Exec implements container.Runtime. A Stdin whose Read blocks is read from
 // until that Read returns, which may be after Exec has returned.
@@ -45,7 +51,7 @@ func (r *Runtime) Exec(ctx context.Context, id string, req container.ExecRequest
 	if len(req.Args) == 0 {
 		return 0, container.Errorf(container.KindStart, "no command to run in container %s", id)
 	}
-	p, err := r.task(ctx, id)
+	p, err := r.answering(ctx, id)
 	if errdefs.IsNotFound(err) || (err == nil && p.GetStatus() != tasktypes.Status_RUNNING) {
 		return 0, r.gone(ctx, container.KindStart, id)
 	}
@@ -123,7 +129,7 @@ func (x *execution) run(ctx context.Context, req container.ExecRequest) (int, er
 // caller's context: a process that comes to run after its caller has left would
 // be nobody's.
 func (x *execution) begin(ctx context.Context, request *tasks.ExecProcessRequest) error {
-	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), farewell, errFarewell)
+	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), beginning, errBeginning)
 	defer cancel()
 	if _, err := x.r.tasks().Exec(ctx, request); err != nil {
 		return x.noTask(native(err))

@@ -28,7 +28,7 @@ func (r *Runtime) Signal(ctx context.Context, id string, sig syscall.Signal, all
 		return r.gone(ctx, container.KindStop, id)
 	}
 	// runc reports a process that ended just now in words only.
-	if p, terr := r.task(ctx, id); errdefs.IsNotFound(terr) || (terr == nil && p.GetStatus() != tasktypes.Status_RUNNING) {
+	if p, terr := r.answering(ctx, id); errdefs.IsNotFound(terr) || (terr == nil && p.GetStatus() != tasktypes.Status_RUNNING) {
 		return r.gone(ctx, container.KindStop, id)
 	}
 	return r.fail(ctx, container.KindStop, "signal container "+id, err)

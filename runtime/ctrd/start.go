@@ -136,7 +136,7 @@ func (r *Runtime) joins(ctx context.Context, s *stored) error {
 		if of == "" {
 			continue
 		}
-		p, err := r.task(ctx, of)
+		p, err := r.answering(ctx, of)
 		if errdefs.IsNotFound(err) || (err == nil && p.GetStatus() != tasktypes.Status_RUNNING) {
 			return fmt.Errorf("cannot join the %s namespace of container %s: %w", kind, of, container.ErrNotRunning)
 		}
@@ -271,4 +271,24 @@ func (r *Runtime) task(ctx context.Context, id string) (*tasktypes.Process, erro
 		return nil, native(err)
 	}
 	return resp.GetProcess(), nil
+}
+
+// answering is task of a shim that says how its container is. containerd gives a shim
+// two seconds, which are too few on a host that is short of processors, and then says
+// "unknown": that is no answer, and least of all that the container does not run.
+func (r *Runtime) answering(ctx context.Context, id string) (*tasktypes.Process, error) {
+	ticker := time.NewTicker(returnPause)
+	defer ticker.Stop()
+	for range shimTries {
+		p, err := r.task(ctx, id)
+		if err == nil && p.GetStatus() != tasktypes.Status_UNKNOWN || err != nil && !isLate(err) {
+			return p, err
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+	return nil, fmt.Errorf("its shim does not answer: %w", container.ErrTimeout)
 }

@@ -71,6 +71,7 @@ func TestFail(t *testing.T) {
 		{"LockedReference", native(status.Error(codes.Unavailable, "ref x locked for 1s")), errdefs.ErrUnavailable, false, "ref x locked for 1s"},
 		{"NoSpace", &cause{words: "write", kinds: []error{syscall.ENOSPC}}, container.ErrNoSpace, false, "write"},
 		{"NoSpaceInWords", errors.New("write /x: no space left on device"), container.ErrNoSpace, false, "write /x: no space left on device"},
+		{"LateInWords", native(status.Error(codes.Unknown, "context deadline exceeded")), container.ErrTimeout, true, "cannot start it: containerd did not finish in time"},
 		{"Late", native(status.Error(codes.DeadlineExceeded, "late")), container.ErrTimeout, true, "cannot start it: containerd did not finish in time"},
 	}
 	for _, tt := range tests {

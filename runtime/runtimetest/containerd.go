@@ -212,9 +212,12 @@ func (c *Containerd) cleanup() {
 func (c *Containerd) Shims() int { return len(c.shims()) }
 
 // KillShims kills every shim of the daemon, and nothing else.
-func (c *Containerd) KillShims() {
+func (c *Containerd) KillShims() { c.SignalShims(syscall.SIGKILL) }
+
+// SignalShims sends every shim of the daemon a signal.
+func (c *Containerd) SignalShims(sig syscall.Signal) {
 	for _, pid := range c.shims() {
-		_ = syscall.Kill(pid, syscall.SIGKILL)
+		_ = syscall.Kill(pid, sig) // It may have ended just now.
 	}
 }
 
