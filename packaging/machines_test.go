@@ -332,7 +332,7 @@ func TestPackageOnMachine(t *testing.T) {
 
 	// Removed: the agent is gone, the task and its logs go on.
 	said := m.Run("dpkg -r berth")
-	for _, want := range []string{"run on", "dpkg --purge berth"} {
+	for _, want := range []string{"run on", "berth-logs.service goes on with their logs", "dpkg --purge berth"} {
 		if !strings.Contains(said, want) {
 			t.Errorf("the removal does not say %q:\n%s", want, said)
 		}
@@ -345,8 +345,25 @@ func TestPackageOnMachine(t *testing.T) {
 		t.Errorf("the task's process was %s and is %s", httpd, now)
 	}
 
-	// And installed again it is taken over.
+	// Also when the log process dies meanwhile: systemd has what it needs to start another.
+	logs := func(than string) string {
+		t.Helper()
+		return m.Eventually(30*time.Second, `p=$(systemctl show --value -p MainPID berth-logs)
+readlink /proc/$p/exe | grep -q /versions/1.0.0/ && test $p != "`+than+`" && echo "$(systemctl show --value -p FragmentPath berth-logs) $p"`)
+	}
+	_, dies, _ := strings.Cut(logs(""), " ")
+	m.Run("kill -KILL " + dies)
+	goesOn := logs(dies)
+	if !strings.HasPrefix(goesOn, "/run/systemd/system/berth-logs.service ") {
+		t.Errorf("the log process goes on as %s", goesOn)
+	}
+	alive()
+
+	// And installed again it is taken over, logs and all.
 	m.Run("dpkg -i " + m.Put(older.deb))
+	if now := logs(""); now != strings.Replace(goesOn, "/run/", "/lib/", 1) {
+		t.Errorf("the log process was %s and is %s", goesOn, now)
+	}
 	if got := c.awaitInstances(1)[0]; got != instance {
 		t.Errorf("it is another container instance: %s", got)
 	}

@@ -86,7 +86,7 @@ func begin(t *testing.T) (lib string, setup func(verb string) string) {
 	return lib, func(verb string) string {
 		t.Helper()
 		cmd := exec.CommandContext(t.Context(), "sh", script, verb)
-		cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "BERTH_LIB=" + lib, "BERTH_ETC=" + lib + "/etc", "BERTH_DATA=" + lib + "/data"}
+		cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "BERTH_LIB=" + lib, "BERTH_ETC=" + lib + "/etc", "BERTH_DATA=" + lib + "/data", "BERTH_KEPT=" + lib + "/kept"}
 		out, err := cmd.CombinedOutput()
 		if err != nil {
 			t.Fatalf("setup %s: %v\n%s", verb, err, out)

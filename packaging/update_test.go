@@ -15,33 +15,39 @@ import (
 	"github.com/berthd/berth/packaging/machine"
 )
 
+// owner is who signs the releases that packages of the tests believe.
+type owner struct {
+	roles map[string]sign.Role
+	root  string // the file that says so
+}
+
+func newOwner(t *testing.T, dir string) owner {
+	t.Helper()
+	o := owner{roles: map[string]sign.Role{}}
+	for _, role := range sign.Roles() {
+		key, err := sign.NewKey(rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.roles[role] = sign.Role{Keys: []ed25519.PrivateKey{key}}
+	}
+	var err error
+	if o.root, err = (&sign.Repository{Dir: dir, Roles: o.roles}).WriteRoot(); err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
 // publisher signs releases in a directory of a machine.
 type publisher struct {
 	t    *testing.T
 	repo *sign.Repository
 }
 
-// newPublisher gives the machine a root of trust, as a package does that was built with one.
+// newPublisher is for a machine with a package of build's.
 func newPublisher(t *testing.T, m *machine.Machine) *publisher {
 	t.Helper()
-	p := &publisher{t, &sign.Repository{Dir: filepath.Join(m.Root(), "srv/releases"), Roles: map[string]sign.Role{}}}
-	for _, role := range sign.Roles() {
-		key, err := sign.NewKey(rand.Reader)
-		if err != nil {
-			t.Fatal(err)
-		}
-		p.repo.Roles[role] = sign.Role{Keys: []ed25519.PrivateKey{key}}
-	}
-	root, err := p.repo.WriteRoot()
-	if err != nil {
-		t.Fatal(err)
-	}
-	text, err := os.ReadFile(root)
-	if err != nil {
-		t.Fatal(err)
-	}
-	m.Write("/usr/lib/berth/root.json", string(text))
-	return p
+	return &publisher{t, &sign.Repository{Dir: filepath.Join(m.Root(), "srv/releases"), Roles: built.owner.roles}}
 }
 
 // release publishes a program.
@@ -66,6 +72,15 @@ func (p *publisher) script(version, line string) {
 	p.release(version, path)
 }
 
+// lastWords shows what the units of a machine said, when the test has failed.
+func lastWords(t *testing.T, m *machine.Machine) {
+	t.Helper()
+	if t.Failed() {
+		said, _ := m.Try("journalctl --no-pager -o cat -u berth -u berth-logs | tail -n 80; systemctl status berth; systemctl list-jobs")
+		t.Logf("the journal:\n%s", said)
+	}
+}
+
 // A host is updated by systemd, to a version that is good, to several that are no good each in its own way, and by packages. Its task
 // answers and counts on through all of it.
 func TestUpdateOnMachine(t *testing.T) {
@@ -76,15 +91,10 @@ func TestUpdateOnMachine(t *testing.T) {
 	reach(m)
 	m.Run("dpkg -i " + m.Put(first.deb))
 	p := newPublisher(t, m)
-	defer func() {
-		if t.Failed() {
-			said, _ := m.Try("journalctl --no-pager -o cat -u berth -u berth-logs | tail -n 80; systemctl status berth; systemctl list-jobs")
-			t.Logf("the journal:\n%s", said)
-		}
-	}()
+	defer lastWords(t, m)
 	m.Write("/etc/ecs/ecs.config", settings+"BERTH_UPDATE_SOURCE=/srv/releases\n")
 	// A start that hangs is given five minutes; a test has no time for that.
-	m.Write("/etc/systemd/system/berth.service.d/hurry.conf", "[Service]\nTimeoutStartSec=10s\n")
+	m.Write("/etc/systemd/system/berth.service.d/hurry.conf", "[Service]\nTimeoutStartSec=15s\n")
 	m.Run("systemctl daemon-reload; systemctl enable --quiet --now berth")
 	instance := c.awaitInstances(1)[0]
 	task := c.run(counting)
