@@ -66,7 +66,7 @@ func (s *Server) serveACS(w http.ResponseWriter, r *http.Request) {
 	p := startPump(r.Context(), conn)
 	why := a.start(r)
 	if why == nil {
-		why = a.run(r.Context(), p)
+		why = p.talk(r.Context(), handle, a)
 	}
 	s.hub.leave(s.hub.acs, who.instanceARN, handle)
 	s.noteConnectivity(who.instanceARN)
@@ -122,31 +122,9 @@ func (a *acsSession) start(r *http.Request) error {
 	return errors.Join(a.manifest(r.Context()), a.order(r.Context()))
 }
 
-// run is the session: one thing at a time until the connection ends.
-func (a *acsSession) run(ctx context.Context, p *pump) error {
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for {
-		var err error
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case err := <-p.failed:
-			return err
-		case frame := <-p.frames:
-			err = a.receive(ctx, frame)
-		case <-a.wake:
-			err = errors.Join(a.deliver(ctx), a.order(ctx))
-		case c := <-a.commands:
-			err = a.command(ctx, c)
-		case <-timer.C:
-			err = a.tick(ctx)
-		}
-		if err != nil {
-			return err
-		}
-		timer.Reset(time.Until(a.nextDue()))
-	}
+// woken tells the agent what is new.
+func (a *acsSession) woken(ctx context.Context) error {
+	return errors.Join(a.deliver(ctx), a.order(ctx))
 }
 
 // nextDue is when something has to be done by the clock.

@@ -153,6 +153,49 @@ func (p *pump) finish(conn *websocket.Conn, why error) {
 	<-p.ended
 }
 
+// talker is what a session says and does.
+type talker interface {
+	receive(ctx context.Context, frame []byte) error
+	// woken is called when the state has changed.
+	woken(ctx context.Context) error
+	command(ctx context.Context, c command) error
+	// tick does what is due; nextDue is when something is again.
+	tick(ctx context.Context) error
+	nextDue() time.Time
+}
+
+var (
+	_ talker = (*acsSession)(nil)
+	_ talker = (*tcsSession)(nil)
+)
+
+// talk is the session: one thing at a time until the connection ends.
+func (p *pump) talk(ctx context.Context, s *session, t talker) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		var err error
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case err := <-p.failed:
+			return err
+		case frame := <-p.frames:
+			err = t.receive(ctx, frame)
+		case <-s.wake:
+			err = t.woken(ctx)
+		case c := <-s.commands:
+			err = t.command(ctx, c)
+		case <-timer.C:
+			err = t.tick(ctx)
+		}
+		if err != nil {
+			return err
+		}
+		timer.Reset(time.Until(t.nextDue()))
+	}
+}
+
 func send(ctx context.Context, conn *websocket.Conn, text []byte) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, writeTimeout, errors.New("agent does not accept a frame"))
 	defer cancel()

@@ -57,35 +57,16 @@ func (s *Server) serveTCS(w http.ResponseWriter, r *http.Request) {
 	s.hub.join(s.hub.tcs, who.instanceARN, t.session)
 	t.log.Info("telemetry connected")
 	p := startPump(r.Context(), conn)
-	why := t.run(r.Context(), p)
+	why := p.talk(r.Context(), t.session, t)
 	s.hub.leave(s.hub.tcs, who.instanceARN, t.session)
 	p.finish(conn, why)
 	t.log.Info("telemetry disconnected", zap.Error(why))
 }
 
-func (t *tcsSession) run(ctx context.Context, p *pump) error {
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for {
-		var err error
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case err := <-p.failed:
-			return err
-		case frame := <-p.frames:
-			err = t.receive(ctx, frame)
-		case c := <-t.commands:
-			err = c.end()
-		case <-timer.C:
-			err = t.tick(ctx)
-		}
-		if err != nil {
-			return err
-		}
-		timer.Reset(time.Until(t.nextDue()))
-	}
-}
+// woken has nothing to tell: what is measured goes one way.
+func (*tcsSession) woken(context.Context) error { return nil }
+
+func (*tcsSession) command(_ context.Context, c command) error { return c.end() }
 
 func (t *tcsSession) nextDue() time.Time {
 	due := t.end
