@@ -100,10 +100,10 @@ func newStage(e *testscript.Env, binary, containerd string) (*stage, error) {
 }
 
 // strike removes everything of a story from the host.
-func (s *stage) strike(t *testing.T) {
+func (s *stage) strike(t *testing.T, story testscript.T) {
 	t.Helper()
-	if t.Failed() {
-		s.lastWords(t)
+	if f, ok := story.(interface{ Failed() bool }); ok && f.Failed() {
+		s.lastWords(story)
 	}
 	ctx, cancel := context.WithTimeoutCause(context.Background(), 5*time.Minute, errors.New("cleaning up takes too long"))
 	defer cancel()
@@ -154,15 +154,14 @@ func (s *stage) detachLoops(ctx context.Context, t *testing.T) {
 }
 
 // lastWords shows what the programs of a failed story said.
-func (s *stage) lastWords(t *testing.T) {
-	t.Helper()
+func (s *stage) lastWords(story testscript.T) {
 	for _, name := range []string{"agent.log", "local.log"} {
 		data, err := os.ReadFile(filepath.Join(s.work, name))
 		if err != nil {
 			continue
 		}
 		lines := strings.Split(strings.TrimSpace(string(data)), "\n")
-		t.Logf("the end of %s:\n%s", name, strings.Join(lines[max(0, len(lines)-40):], "\n"))
+		story.Log("the end of " + name + ":\n" + strings.Join(lines[max(0, len(lines)-40):], "\n"))
 	}
 }
 

@@ -92,7 +92,7 @@ func tell(t *testing.T, files []string, root string, env ...string) {
 			}
 			e.Setenv("ROUTER", router)
 			e.Setenv("EXAMPLES", folder)
-			e.Defer(func() { s.strike(t) })
+			e.Defer(func() { s.strike(t, e.T()) })
 			e.Setenv("CONTAINERD_DIRS", strings.Join(daemon.Dirs(), " "))
 			return nil
 		},
