@@ -119,6 +119,11 @@ test: deps $(CTRD2)/.done $(NFPM) $(MACHINE)/.done $(if $(filter ./... %/ami/vm,
 	BERTH_TEST_CONTAINERD2=$(CTRD2)/containerd BERTH_TEST_NFPM=$(NFPM) BERTH_TEST_MACHINE=$(MACHINE) BERTH_TEST_IMAGE=$$(realpath -q dist/berth-*-amd64.qcow2) \
 		go test -race -shuffle=on -p 1 -parallel 3 -timeout 40m $(TESTFLAGS) $(PACKAGES)
 
+.PHONY: test-update
+test-update: deps $(NFPM) $(MACHINE)/.done ## update a machine with thirty busy tasks from the commit FROM to this tree and back, and print how it went
+	BERTH_TEST_UPDATE_FROM='$(or $(FROM),HEAD~1)' BERTH_TEST_NFPM=$(NFPM) BERTH_TEST_MACHINE=$(MACHINE) \
+		go test -count=1 -v -run TestUpdateFromPreviousCommit ./packaging
+
 .PHONY: check
 check: $(LINT) ## formatting, linters, the layout, links between pages, tidiness of go.mod
 	$(LINT) fmt --diff
