@@ -8,7 +8,7 @@ import (
 	"github.com/berthd/berth/agent/wire/ecs"
 )
 
-// Features is what this host can do, as far as ECS asks about it before it
+// Features is what not every host can do, as far as ECS asks about it before it
 // places a task here. A feature that is not true is not advertised, and tasks
 // that need it go elsewhere.
 type Features struct {
@@ -20,15 +20,8 @@ type Features struct {
 	Privileged bool
 	// TaskLimits: tasks have a cgroup with limits of their own.
 	TaskLimits bool
-	// ContainerOrdering: every condition of dependsOn works, and the two
-	// time-outs.
-	ContainerOrdering bool
 	// HealthChecks are run and reported.
 	HealthChecks bool
-	// RestartPolicy: containers are restarted in place.
-	RestartPolicy bool
-	// PortRanges are published.
-	PortRanges bool
 	// TaskENI: tasks get network interfaces of their own, with a proxy before them
 	// if they ask for one; TaskENITrunking: branches of a trunk too. TaskENIBlocksIMDS:
 	// such tasks do not reach the instance's metadata. TaskENIVersion is what ECS is
@@ -37,23 +30,12 @@ type Features struct {
 	TaskENIVersion                              string
 	// ExecuteCommand: the managed agent of ECS Exec can be run.
 	ExecuteCommand bool
-	// SharedNamespaces: pidMode and ipcMode work.
-	SharedNamespaces bool
 	// TaskRoles and TaskRolesHost: containers get their role's credentials, in
 	// host network mode too.
 	TaskRoles, TaskRolesHost bool
-	// Secrets of Parameter Store and Secrets Manager become variables and log
-	// options; EnvironmentFiles are read from S3.
-	Secrets, EnvironmentFiles bool
-	// RegistryAuth: images are pulled with logins of ECR and Secrets Manager, in the
-	// execution role's name too.
-	RegistryAuth bool
-	// Volumes of the local driver are made; EFS is mounted, EFSAuth with encryption
-	// and roles too; EBS volumes are formatted and mounted.
-	Volumes, EFS, EFSAuth, EBS bool
-	// Firelens: log routers are configured, of both types and with files of their
-	// own, and containers log to them.
-	Firelens bool
+	// EFS is mounted, EFSAuth with encryption and roles too; EBS volumes are
+	// formatted and mounted.
+	EFS, EFSAuth, EBS bool
 	// FaultInjection: containers may ask for network faults of every kind.
 	FaultInjection bool
 	// SELinux and AppArmor options are honoured.
@@ -101,40 +83,40 @@ func capabilities() []advertised {
 		{amazon + "apparmor", func(f Features) bool { return f.AppArmor }},
 		{amazon + "task-iam-role", func(f Features) bool { return f.TaskRoles }},
 		{amazon + "task-iam-role-network-host", func(f Features) bool { return f.TaskRolesHost }},
-		{capability + "container-ordering", func(f Features) bool { return f.ContainerOrdering }},
+		{capability + "container-ordering", always},
 		{capability + "container-health-check", func(f Features) bool { return f.HealthChecks }},
-		{capability + "container-restart-policy", func(f Features) bool { return f.RestartPolicy }},
-		{capability + "network.container-port-range", func(f Features) bool { return f.PortRanges }},
+		{capability + "container-restart-policy", always},
+		{capability + "network.container-port-range", always},
 		{capability + "task-eni", func(f Features) bool { return f.taskENI() }},
 		{capability + "task-eni.ipv6", func(f Features) bool { return f.taskENI() }},
 		{capability + "task-eni-block-instance-metadata", func(f Features) bool { return f.taskENI() && f.TaskENIBlocksIMDS }},
 		{capability + "task-eni-trunking", func(f Features) bool { return f.taskENI() && f.TaskENITrunking }},
 		{capability + "aws-appmesh", func(f Features) bool { return f.taskENI() }},
 		{capability + "execute-command", func(f Features) bool { return f.ExecuteCommand }},
-		{capability + "pid-ipc-namespace-sharing", func(f Features) bool { return f.SharedNamespaces }},
+		{capability + "pid-ipc-namespace-sharing", always},
 		{capability + "task-cpu-mem-limit", func(f Features) bool { return f.TaskLimits }},
 		{capability + "increased-task-cpu-limit", func(f Features) bool { return f.TaskLimits }},
-		{capability + "secrets.ssm.environment-variables", func(f Features) bool { return f.Secrets }},
-		{capability + "secrets.ssm.bootstrap.log-driver", func(f Features) bool { return f.Secrets }},
-		{capability + "secrets.asm.environment-variables", func(f Features) bool { return f.Secrets }},
-		{capability + "secrets.asm.bootstrap.log-driver", func(f Features) bool { return f.Secrets }},
-		{capability + "env-files.s3", func(f Features) bool { return f.EnvironmentFiles }},
-		{capability + "private-registry-authentication.secretsmanager", func(f Features) bool { return f.RegistryAuth }},
-		{capability + "ecr-endpoint", func(f Features) bool { return f.RegistryAuth }},
-		{capability + "execution-role-ecr-pull", func(f Features) bool { return f.RegistryAuth }},
-		{amazon + "ecr-auth", func(f Features) bool { return f.RegistryAuth }},
-		{capability + "docker-plugin.local", func(f Features) bool { return f.Volumes }},
+		{capability + "secrets.ssm.environment-variables", always},
+		{capability + "secrets.ssm.bootstrap.log-driver", always},
+		{capability + "secrets.asm.environment-variables", always},
+		{capability + "secrets.asm.bootstrap.log-driver", always},
+		{capability + "env-files.s3", always},
+		{capability + "private-registry-authentication.secretsmanager", always},
+		{capability + "ecr-endpoint", always},
+		{capability + "execution-role-ecr-pull", always},
+		{amazon + "ecr-auth", always},
+		{capability + "docker-plugin.local", always},
 		{capability + "efs", func(f Features) bool { return f.EFS }},
 		{capability + "efsAuth", func(f Features) bool { return f.EFS && f.EFSAuth }},
 		{capability + "storage.ebs-task-volume-attach", func(f Features) bool { return f.EBS && !f.External }},
 		{capability + "storage.ebsta-non-root-user", func(f Features) bool { return f.EBS && !f.External }},
 		{capability + "fault-injection", func(f Features) bool { return f.FaultInjection && !f.External }},
-		{capability + "firelens.fluentd", func(f Features) bool { return f.Firelens }},
-		{capability + "firelens.fluentbit", func(f Features) bool { return f.Firelens }},
-		{capability + "firelens.non-root-user", func(f Features) bool { return f.Firelens }},
-		{capability + "firelens.options.config.file", func(f Features) bool { return f.Firelens }},
-		{capability + "firelens.options.config.s3", func(f Features) bool { return f.Firelens }},
-		{capability + "logging-driver.awsfirelens.log-driver-buffer-limit", func(f Features) bool { return f.Firelens }},
+		{capability + "firelens.fluentd", always},
+		{capability + "firelens.fluentbit", always},
+		{capability + "firelens.non-root-user", always},
+		{capability + "firelens.options.config.file", always},
+		{capability + "firelens.options.config.s3", always},
+		{capability + "logging-driver.awsfirelens.log-driver-buffer-limit", always},
 		{capability + "execution-role-awslogs", func(f Features) bool {
 			return f.AWSLogsRole && slices.Contains(f.LogDrivers, "awslogs")
 		}},

@@ -199,7 +199,7 @@ func join(t *testing.T) *fleet {
 	f.api = ecsapi.New(ecsapi.Config{Endpoint: service.URL(), Sign: signer.SignRequest, Version: "1.105.1", Hash: "0f1e2d3c"})
 	t.Cleanup(f.api.Close)
 	f.id, err = control.Join(ctx, control.JoinConfig{API: f.api, Log: log, Host: control.Host{
-		CPUs: 4, MemoryMiB: 16000, Features: control.Features{LogDrivers: []string{"json-file"}, ContainerOrdering: true},
+		CPUs: 4, MemoryMiB: 16000, Features: control.Features{LogDrivers: []string{"json-file"}},
 	}}, control.Identity{})
 	if err != nil {
 		t.Fatal(err)
