@@ -44,7 +44,7 @@ endif
 
 .PHONY: help
 help: ## say what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## build bin/berth, one static binary
@@ -97,7 +97,7 @@ $(IMAGE_TREE)/.done: | deps
 # Its package is built again and again: the same commit makes the same image, and another one makes its own.
 .PHONY: image
 image: deps $(NFPM) $(IMAGE_TREE)/.done ## build dist/berth-VERSION-amd64.raw and .qcow2, disks that boot by UEFI; IMAGES=PATH bakes images in
-	rm -rf dist/image.package && packaging/build.sh --nfpm $(NFPM) --out dist/image.package amd64
+	rm -rf dist/image.package && packaging/build.sh --nfpm $(NFPM) --out dist/image.package $(if $(ROOT),--root '$(ROOT)') amd64
 	$(SUDO) rm -f dist/berth-*-amd64.{raw,qcow2,sha256,json,cdx.json}
 	$(SUDO) ami/image/build.sh --tree $(IMAGE_TREE) --package dist/image.package/*.deb --out dist $(if $(IMAGES),--images '$(IMAGES)')
 	rm -rf dist/image.package
