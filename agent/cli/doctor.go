@@ -110,7 +110,9 @@ func (a *app) doctor() *cobra.Command {
 		Use:   "doctor",
 		Short: "Check what this host lacks, and say how to mend it",
 		Long: `Check what this host needs to run tasks. Each line says OK, WARN or FAIL and why; below a WARN or FAIL
-stands the command that mends it. Exits with 1 if anything is FAIL. It changes nothing.`,
+stands the command that mends it. Exits with 1 if anything is FAIL. It changes nothing: where containers
+have to reach something, the agent looks from a network namespace like theirs, which it makes for that and
+removes again.`,
 		Args: args(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.report(examine(cmd.Context(), a.patient(file)))
@@ -145,7 +147,7 @@ func examine(ctx context.Context, p *patient) []finding {
 		f.Check = one.name
 		out = append(out, f)
 	}
-	return out
+	return append(out, checkFromWithin(ctx, p)...)
 }
 
 func (a *app) report(all []finding) error {

@@ -319,3 +319,27 @@ func checkConnections(ctx context.Context, p *patient) finding {
 	}
 	return pass("cluster %s in %s", s.Cluster, dash(s.Region))
 }
+
+// checksWait is how long the agent may look for what does not answer.
+const checksWait = 30 * time.Second
+
+// checkFromWithin has the agent look from where containers are. Without an agent there is nothing there to be reached; another finding
+// says so.
+func checkFromWithin(ctx context.Context, p *patient) []finding {
+	if _, err := status(ctx, p); err != nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, checksWait, errors.New("the agent does not answer"))
+	defer cancel()
+	views, err := p.client.Checks(ctx)
+	if err != nil {
+		f := warn("systemctl restart berth", "the agent cannot look from where containers are: %s", err)
+		f.Check = "network"
+		return []finding{f}
+	}
+	out := make([]finding, len(views))
+	for i, v := range views {
+		out[i] = finding{Check: v.Check, Status: verdict(v.Status), Why: v.Why, Mend: v.Mend}
+	}
+	return out
+}

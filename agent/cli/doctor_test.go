@@ -230,6 +230,20 @@ func TestDoctorFindsWhatIsWrong(t *testing.T) {
 			h.View.Connections[0] = hostapi.ConnectionView{Name: "acs", Since: hostapitest.Start().Add(-time.Minute), Reason: "no route to host"}
 			p.client = hostapi.NewClient(hostapitest.Serve(t, h.Providers()))
 		}, "connections", bad, "acs is down for 1m: no route to host", "journalctl"},
+		{"containers do not reach the agent", func(t *testing.T, p *patient) {
+			t.Helper()
+			all := hostapitest.New().Providers()
+			all.Checks = func(context.Context) []hostapi.CheckView {
+				return []hostapi.CheckView{{Check: "metadata, bridge mode", Status: "FAIL", Why: "no answer", Mend: "Accept them: iptables -I INPUT"}}
+			}
+			p.client = hostapi.NewClient(hostapitest.Serve(t, all))
+		}, "metadata, bridge mode", bad, "no answer", "iptables -I INPUT"},
+		{"an agent that cannot look", func(t *testing.T, p *patient) {
+			t.Helper()
+			all := hostapitest.New().Providers()
+			all.Checks = nil
+			p.client = hostapi.NewClient(hostapitest.Serve(t, all))
+		}, "network", poor, "cannot look", "systemctl restart berth"},
 		{"impaired", func(t *testing.T, p *patient) {
 			t.Helper()
 			h := hostapitest.New()

@@ -114,4 +114,6 @@ type Providers struct {
 	Credentials RoleCredentials
 	// Settings are those that count now.
 	Settings func() []config.Setting
+	// Checks look whether containers reach what they need.
+	Checks func(ctx context.Context) []CheckView
 }

@@ -126,6 +126,7 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("GET /v1/logs", s.logs)
 	mux.HandleFunc("POST /v1/exec", s.exec)
 	mux.HandleFunc("GET /v1/config", answered(s.settings))
+	mux.HandleFunc("GET /v1/checks", answered(s.checks))
 	mux.HandleFunc("POST /v1/drain", s.drain)
 	mux.HandleFunc("GET /v1/credentials/{id}", s.credentials)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {

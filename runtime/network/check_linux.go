@@ -18,7 +18,21 @@ import (
 type Problem struct {
 	What string // a sentence
 	Hint string // what helps, a sentence
+	Harm Harm
 }
+
+// Harm is how sure it is that a Problem does any.
+type Harm string
+
+// How sure.
+const (
+	// Proven: something does not work.
+	Proven Harm = ""
+	// Possible: something does not work unless others' rules, which are not read, make it work.
+	Possible Harm = "possible"
+	// Probable: the same, and Probe shows whether it works; if not, this is the reason.
+	Probable Harm = "probable"
+)
 
 // Check looks at the host without changing it, for berth doctor. An error is a check that could not be made; the
 // problems found are returned nevertheless.
@@ -144,13 +158,13 @@ func (n *Network) checkForeign() ([]Problem, error) {
 		case *nftables.ChainHookForward:
 			problems = append(problems, Problem{
 				What: fmt.Sprintf("Chain %s of table %s %s drops forwarded packets by default, containers' among them.", ch.Name, name, ch.Table.Name),
-				Hint: foreignHint(n.cfg.Bridge, name),
+				Hint: foreignHint(n.cfg.Bridge, name), Harm: Possible,
 			})
 		case *nftables.ChainHookInput:
 			problems = append(problems, Problem{
 				What: fmt.Sprintf("Chain %s of table %s %s drops what comes to the host by default: questions of containers to the agent, and what is for tasks in host mode, unless a rule accepts it.",
 					ch.Name, name, ch.Table.Name),
-				Hint: n.inputHint(name, ch),
+				Hint: n.inputHint(name, ch), Harm: Probable,
 			})
 		}
 	}
@@ -161,6 +175,7 @@ func (n *Network) checkForeign() ([]Problem, error) {
 	return append(problems, Problem{
 		What: "iptables-legacy rules are loaded; whether they drop packets of containers cannot be seen from here.",
 		Hint: "Look at iptables-legacy -S FORWARD and -S INPUT. A policy of DROP needs rules that accept bridge " + n.cfg.Bridge + ".",
+		Harm: Possible,
 	}), nil
 }
 

@@ -149,6 +149,9 @@ func (h *Host) addTasks() {
 func (h *Host) Providers() hostapi.Providers {
 	return hostapi.Providers{
 		Instance: h, Tasks: h, Executor: h, Logs: h, Stats: h, Images: h, Puller: h, Events: h.Events,
+		Checks: func(context.Context) []hostapi.CheckView {
+			return []hostapi.CheckView{{Check: "metadata, bridge mode", Status: "OK", Why: "containers reach it"}}
+		},
 		Settings: func() []config.Setting {
 			return []config.Setting{
 				{Name: "ECS_CLUSTER", Value: "blue", Source: "/etc/ecs/ecs.config:1"},
