@@ -67,9 +67,7 @@ func (s *shutter) begin(command string) (task string) {
 	s.Eventually(20*time.Second, "test -e /srv/said/ready")
 	s.Run(command)
 	s.Eventually(20*time.Second, "grep -q 'app asked' /srv/said/log")
-	if status := s.c.inService(s.instance); status != "DRAINING" {
-		s.t.Errorf("a host that goes down is %s", status)
-	}
+	s.c.awaitStatus(s.instance, "DRAINING")
 	return task
 }
 
@@ -169,7 +167,7 @@ func TestShutdownOnMachine(t *testing.T) {
 	s.locked()
 	took := m.PowerOff()
 	t.Logf("a host with a task that does not end, and 4 s for it, is off in %s", took.Round(10*time.Millisecond))
-	if took > 30*time.Second {
+	if took > 80*time.Second { // Its container has 100.
 		t.Error("that is too long")
 	}
 	if list := c.aws("list-tasks", "--cluster", "fleet")["taskArns"]; len(list.([]any)) > 0 { //nolint:forcetypeassert // the panic says as much
