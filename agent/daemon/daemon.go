@@ -23,9 +23,7 @@ import (
 	"github.com/berthd/berth/agent/resources"
 	"github.com/berthd/berth/agent/store"
 	"github.com/berthd/berth/agent/systemd"
-	"github.com/berthd/berth/agent/task"
 	"github.com/berthd/berth/agent/update"
-	"github.com/berthd/berth/runtime/container"
 	"github.com/berthd/berth/runtime/hostns"
 )
 
@@ -91,7 +89,6 @@ type agent struct {
 	sessions    *sessions
 	attachments *attachment.Manager
 	started     time.Time
-	capacity    engine.Capacity
 	meta        *meta
 	drainer     *drain.Drainer
 	goodbye     goodbye
@@ -99,8 +96,6 @@ type agent struct {
 	shutdowns   *shutdowns
 	updating    *updating
 	orders      *orders
-	hostAuth    func(ctx context.Context, image string) (*container.Auth, error)
-	volumeViews func(d *task.Definition, c *task.Container) []resources.VolumeView
 }
 
 // Run is the agent, from start to stop. It returns nil when ctx ended it.
@@ -191,8 +186,8 @@ func (a *agent) build(ctx context.Context) ([]part, error) {
 	a.board.Declare("engine", health.Agent, time.Minute, now)
 	a.board.Declare("acs", health.Agent, 0, now)
 	a.board.Declare("tcs", health.Agent, 0, now)
-	var err error
-	if a.capacity, err = a.measure(); err != nil {
+	capacity, err := a.measure()
+	if err != nil {
 		return nil, err
 	}
 	measuring, err := newMeasuring(a.log)
@@ -205,14 +200,13 @@ func (a *agent) build(ctx context.Context) ([]part, error) {
 		sampler: measuring.sampler, events: &hostapi.Events{}, cgroup: a.host.cgroups.ContainerPath, netns: a.host.network.NetNS,
 		bases: newBases(a), tracked: map[string]time.Time{}, pulls: map[string]hostapi.PullView{},
 	}
-	c := a.host.engineConfig(&a.options, a.capacity, a.log)
+	c := a.host.engineConfig(&a.options, capacity, a.log)
 	c.Observer, c.Reconciled = a.observer, a.reconciled
 	if a.aws, err = newAWS(&a.options.Config, a.metadata); err != nil {
 		return nil, err
 	}
-	made := a.resources()
-	c.Resources, a.volumeViews, a.hostAuth = taskResources{made}, made.VolumeViews, made.HostAuth
-	a.parts = made
+	a.parts = a.resources()
+	c.Resources = taskResources{a.parts}
 	a.images = newImageCleaner(a.cleaner(&a.options.Config))
 	a.settings = &liveSettings{agent: a, config: a.options.Config}
 	c.MakeRoom = a.images.MakeRoom

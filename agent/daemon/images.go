@@ -83,7 +83,7 @@ type pullAPI struct{ agent *agent }
 func (p pullAPI) Pull(ctx context.Context, image string, progress func(hostapi.PullView)) (hostapi.ImageView, error) {
 	req := container.PullRequest{
 		Ref: image, Policy: container.PullAlways, MakeRoom: p.agent.images.MakeRoom,
-		Auth: func(ctx context.Context) (*container.Auth, error) { return p.agent.hostAuth(ctx, image) },
+		Auth: func(ctx context.Context) (*container.Auth, error) { return p.agent.parts.HostAuth(ctx, image) },
 	}
 	got, err := p.agent.host.runtime.Pull(ctx, req, func(pr container.Progress) { progress(pullView(pr)) })
 	return imageView(got, 0), err

@@ -33,10 +33,10 @@ func (a *agent) serveHost(ctx context.Context) error {
 		return err
 	}
 	server := hostapi.NewServer(hostapi.Providers{
-		Instance: instanceAPI{a}, Tasks: tasksAPI{a.engine, a.volumeViews, a.host.logStatus}, Executor: execAPI{a.host.runtime},
+		Instance: instanceAPI{a}, Tasks: tasksAPI{a.engine, a.parts.VolumeViews, a.host.logStatus}, Executor: execAPI{a.host.runtime},
 		Logs: logsAPI{a.options.Config.Paths, a.reportedStopped}, Stats: statsAPI{a.observer.sampler}, Images: imagesAPI{a},
 		Puller: pullAPI{a}, Events: a.observer.events, Settings: a.settings.list,
-		Credentials: roleCredentials{a.meta}, Drainer: drainAPI{a},
+		Credentials: roleCredentials{a.meta}, Drainer: drainAPI{a}, Checks: newSelfTest(a).look,
 	}, a.log.Named("api"))
 	a.log.Info("ready", zap.Int("tasks", len(a.engine.Tasks())), zap.Duration("after", time.Since(a.started).Round(time.Millisecond)))
 	tell(a.log, systemd.Ready(fmt.Sprintf("%d tasks adopted", len(a.engine.Tasks()))))
@@ -51,7 +51,7 @@ func (a *agent) serveHost(ctx context.Context) error {
 func (a *agent) serveIntrospection(ctx context.Context) error {
 	c := &a.options.Config
 	server := hostapi.IntrospectionServer(hostapi.IntrospectionConfig{
-		Instance: instanceAPI{a}, Tasks: tasksAPI{engine: a.engine, volumes: a.volumeViews},
+		Instance: instanceAPI{a}, Tasks: tasksAPI{engine: a.engine, volumes: a.parts.VolumeViews},
 		Health:  a.verdict,
 		Metrics: prom.Handler(a.page), License: license, Profiling: c.Metadata.Profiling,
 	})

@@ -74,7 +74,7 @@ func (a *agent) metadataVolumes(d *task.Definition, name string) []taskmeta.Volu
 	var out []taskmeta.Volume
 	for i := range d.Containers {
 		if c := &d.Containers[i]; c.Name == name {
-			for _, v := range a.volumeViews(d, c) {
+			for _, v := range a.parts.VolumeViews(d, c) {
 				out = append(out, taskmeta.Volume{DockerName: v.Name, Source: v.Source, Destination: v.Destination})
 			}
 		}
