@@ -54,7 +54,7 @@ func TestProvisionAmazonLinux(t *testing.T) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	// As rpm has it; the tree's /lib is a link.
-	x.run("mv /payload/lib/systemd /payload/usr/lib/systemd && rmdir /payload/lib && rm /var/lib/dpkg/status")
+	x.run("cp -a /payload/lib/. /payload/usr/lib/ && rm -r /payload/lib && rm /var/lib/dpkg/status")
 	for path, text := range map[string]string{
 		"/etc/os-release": "ID=\"amzn\"\nVERSION_ID=\"2023\"\nPRETTY_NAME=\"Amazon Linux 2023\"\n", "/rpms": "ca-certificates 1-1\n", "/locked": "", "/asked": "",
 		"/usr/local/bin/dnf": standInDNF, "/usr/local/bin/rpm": standInRPM, "/image/berth.rpm": "",

@@ -34,17 +34,21 @@ func build(t *testing.T) packages {
 	t.Helper()
 	built.Lock()
 	defer built.Unlock()
-	if built.dir != "" {
+	if built.version != "" {
 		return built.packages
 	}
 	nfpm := os.Getenv("BERTH_TEST_NFPM")
 	if nfpm == "" {
 		t.Skip("needs nfpm in BERTH_TEST_NFPM (make test builds it)")
 	}
+	if built.dir != "" {
+		t.Fatal("the packages could not be built before")
+	}
 	dir, err := os.MkdirTemp("", "berth-ami-")
 	if err != nil {
 		t.Fatal(err)
 	}
+	built.dir = dir
 	p := packages{version: "1.0.0~test"}
 	cmd := exec.CommandContext(t.Context(), "../packaging/build.sh", "--nfpm", nfpm, "--out", dir, "--version", p.version, runtime.GOARCH)
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -58,7 +62,7 @@ func build(t *testing.T) packages {
 			t.Fatal(err)
 		}
 	}
-	built.dir, built.packages = dir, p
+	built.packages = p
 	return p
 }
 

@@ -123,10 +123,11 @@ func TestPackerBuild(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	archive, digest := imageArchive(t, "registry.test/team/app:1", nil)
 	args := []string{"build", "-color=false", "-only=amazon-ebs.debian-12"}
 	for _, v := range []string{
 		"version=" + p.version, "dist=" + dist, "arch=" + runtime.GOARCH, "region=eu-west-1", "ec2_endpoint=" + server.URL,
-		"encrypted=true", "kms_key=alias/berth", `share_with=["111122223333"]`, `tags={"team"="a"}`,
+		"encrypted=true", "kms_key=alias/berth", `share_with=["111122223333"]`, `tags={"team"="a"}`, "images=" + archive,
 	} {
 		args = append(args, "-var", v)
 	}
@@ -153,6 +154,9 @@ func TestPackerBuild(t *testing.T) {
 		}
 	}
 	bootsAfterUserData(t, m)
+	if got := m.Run("berth bake --check && berth images"); !strings.Contains(got, "registry.test/team/app:1  "+digest) || !strings.Contains(got, "protected by its label") {
+		t.Errorf("an instance has not the image that was baked in:\n%s", got)
+	}
 }
 
 // newEC2 makes a stand-in whose instance is the machine, which has an account with a key as instances of Debian's images do.
