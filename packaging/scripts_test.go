@@ -30,6 +30,7 @@ func TestScriptsAgreeWithCodeAndPackage(t *testing.T) {
 		config.DefaultDataDir + "/removed", // setup's own
 		filepath.Dir(config.DefaultAuditLog), filepath.Dir(config.DefaultFile) + "/ecs.config.json",
 		"/usr/lib/berth/setup", "/usr/lib/berth/versions", "/usr/lib/berth/current", // setup makes them
+		"/usr/share/berth/sbom.json", // ami/provision.sh makes it
 		"/sys/fs/cgroup/*/ecs",
 		"/bin/sh", "/dev/null", "/run/systemd/system",
 	})
