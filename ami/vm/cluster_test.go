@@ -70,7 +70,7 @@ func isolate() (code int, done bool) {
 }
 
 // patience is how long what must happen may take, on a machine that translates another one's code beside other tests.
-const patience = 5 * time.Minute
+const patience = 8 * time.Minute
 
 // cluster is a local cluster outside the machine.
 type cluster struct {

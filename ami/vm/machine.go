@@ -28,7 +28,10 @@ const (
 // booting is how long a boot may take. Most take less than a minute; a machine that other tests keep busy takes several.
 const booting = 8 * time.Minute
 
-var errSlow = errors.New("it takes too long")
+var (
+	errSlow = errors.New("it takes too long")
+	errOff  = errors.New("the machine is off")
+)
 
 // Machine is a virtual machine. It is used by one goroutine at a time, but for Plug.
 //
@@ -81,7 +84,8 @@ func New(tb testing.TB, image, size string, instance *Instance) *Machine {
 	}
 	tb.Cleanup(func() {
 		if tb.Failed() {
-			tb.Logf("the console says:\n%s", m.Console())
+			lines := strings.Split(m.Console(), "\n")
+			tb.Logf("the console says at last:\n%s", strings.Join(lines[max(0, len(lines)-40):], "\n"))
 		}
 		m.Cut()
 	})
@@ -204,6 +208,9 @@ func (m *Machine) awaitLogin() {
 
 // Try runs a line of shell in the machine as root, and answers what it printed on both streams, without blanks around it.
 func (m *Machine) Try(line string) (string, error) {
+	if m.client == nil {
+		return "", errOff
+	}
 	return shell(m.tb.Context(), m.client, line, "")
 }
 

@@ -118,13 +118,11 @@ func run(tb testing.TB, program string, args ...string) {
 	}
 }
 
-// spawn starts a program that ends with the test, and whose last words are shown if the test fails.
+// spawn starts a program that ends with the test.
 func spawn(tb testing.TB, program string, args ...string) {
 	tb.Helper()
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(tb.Context()))
 	cmd := exec.CommandContext(ctx, program, args...)
-	var said strings.Builder
-	cmd.Stdout, cmd.Stderr = &said, &said
 	if err := cmd.Start(); err != nil {
 		cancel(errTest)
 		tb.Fatal(err)
@@ -132,8 +130,5 @@ func spawn(tb testing.TB, program string, args ...string) {
 	tb.Cleanup(func() {
 		cancel(errTest)
 		_ = cmd.Wait() // It was killed.
-		if tb.Failed() {
-			tb.Logf("%s says:\n%s", program, said.String())
-		}
 	})
 }
