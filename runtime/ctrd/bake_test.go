@@ -6,11 +6,14 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 
@@ -91,6 +94,18 @@ func TestBake(t *testing.T) {
 		}
 	})
 
+	// Of an index what is for this host is here and is read; the rest is not missed.
+	t.Run("index", func(t *testing.T) {
+		ref := p.registry.Host + "/index:1"
+		pushIndex(t, ref, remoteImage(t, p.push(t, "ours:1", 1000)), remoteImage(t, p.push(t, "theirs:1", 2000)))
+		if _, err := rt.Pull(t.Context(), container.PullRequest{Ref: ref}, nil); err != nil {
+			t.Fatal(err)
+		}
+		if v, err := rt.Verify(t.Context(), ref); err != nil || v.Blobs != 5 {
+			t.Errorf("Verify = %+v, %v", v, err)
+		}
+	})
+
 	t.Run("archive", func(t *testing.T) { testImport(t, p, rt) })
 
 	t.Run("absent", func(t *testing.T) {
@@ -153,6 +168,21 @@ func remoteImage(t *testing.T, ref string) v1.Image {
 		t.Fatal(err)
 	}
 	return img
+}
+
+// pushIndex pushes an image for this host together with one for another platform.
+func pushIndex(t *testing.T, ref string, ours, theirs v1.Image) {
+	t.Helper()
+	index := mutate.AppendManifests(empty.Index,
+		mutate.IndexAddendum{Add: theirs, Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: "s390x"}}},
+		mutate.IndexAddendum{Add: ours, Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: runtime.GOARCH}}})
+	parsed, err := name.ParseReference(ref, name.Insecure)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := remote.WriteIndex(parsed, index, remote.WithContext(t.Context())); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // lastLayer is the digest of an image's last layer.
