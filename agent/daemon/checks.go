@@ -213,9 +213,15 @@ func persist(ctx context.Context, dial network.Dial, method, url string) (status
 	}
 	defer transport.CloseIdleConnections()
 	for {
-		status, err = askOnce(ctx, transport, method, url)
-		if err == nil || !backoff.Wait(ctx, 20*time.Millisecond) {
-			return status, err
+		status, again := askOnce(ctx, transport, method, url)
+		if again == nil {
+			return status, nil
+		}
+		if err == nil || ctx.Err() == nil {
+			err = again // What the end of the time cut off says less than what came before.
+		}
+		if !backoff.Wait(ctx, 20*time.Millisecond) {
+			return 0, err
 		}
 	}
 }
