@@ -116,6 +116,7 @@ demo: deps build ## join a cluster and run a task definition, from start to last
 # One package at a time: several start containerds of their own, and two at once would time each other out.
 test: deps $(CTRD2)/.done $(NFPM) $(MACHINE)/.done $(if $(filter ./... %/ami/vm,$(PACKAGES)),image) ## run all tests; as root none is skipped
 	@$(RETRY) go list -test -deps $(PACKAGES) >/dev/null # fetches modules
+	@go list -e -race -test -deps -export $(PACKAGES) >/dev/null # compiles them side by side, which go test does not with -p 1
 	BERTH_TEST_CONTAINERD2=$(CTRD2)/containerd BERTH_TEST_NFPM=$(NFPM) BERTH_TEST_MACHINE=$(MACHINE) BERTH_TEST_IMAGE=$$(realpath -q dist/berth-*-amd64.qcow2) \
 		go test -race -shuffle=on -p 1 -parallel 3 -timeout 40m $(TESTFLAGS) $(PACKAGES)
 
