@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/berthd/berth/runtime/await"
 )
 
 // usage is the resident memory of a process in KiB, and its CPU time.
@@ -66,7 +68,7 @@ func TestFootprint(t *testing.T) {
 			s.write(t, strings.Repeat("a line of some length, as they are\n", 100+round))
 		}
 	}
-	eventually(t, "all to be read", func() bool {
+	await.That(t, "all to be read", func() bool {
 		list, err := h.client.Status(t.Context())
 		if err != nil {
 			t.Fatal(err)
@@ -83,7 +85,8 @@ func TestFootprint(t *testing.T) {
 	if per := (busy - empty) / containers; per > 1024 && !raceBuild() {
 		t.Errorf("%d KiB per container", per)
 	}
-	if used := after - cpu; used > 50*time.Millisecond {
+	// What is left to do for the opening of them may come late; turning round would cost all of it.
+	if used := after - cpu; used > 500*time.Millisecond {
 		t.Errorf("idle containers used %v of CPU in two seconds", used)
 	}
 	for _, s := range shims {
