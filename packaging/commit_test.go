@@ -57,6 +57,13 @@ func buildCommit(t *testing.T, commit, version string) (deb string, err error) {
 	return found[0], nil
 }
 
+// A history that was cut off is noticed, so that the test below has something to fall back on.
+func TestCommitThatIsNotHere(t *testing.T) {
+	if deb, err := buildCommit(t, "no-such-commit", "1.0.0"); err == nil {
+		t.Errorf("it was built: %s", deb)
+	}
+}
+
 // busy is a task that sends back what it is sent, and writes twenty numbers a second.
 const busy = `{"family":"busy","containerDefinitions":[{"name":"web","image":"127.0.0.1:4580/box:1","memory":32,"cpu":8,"stopTimeout":2,
 "portMappings":[{"containerPort":80}],"command":["sh","-c",
