@@ -97,6 +97,9 @@ func TestDoctorAndReloadOnMachine(t *testing.T) {
 			t.Errorf("%s: %+v", check, f)
 		}
 	}
+	if f := find("reserved ports"); f.Status != "OK" {
+		t.Errorf("the package has reserved no ports: %+v", f)
+	}
 	if f := find("instance metadata"); f.Status != "OK" || !strings.Contains(f.Why, "a token is required (IMDSv2); containers in bridge mode do not reach it") {
 		t.Errorf("%+v", f)
 	}
@@ -143,8 +146,8 @@ NFT`)
 			t.Errorf("%q is not said:\n%s", want, said)
 		}
 	}
-	m.Write("/etc/ecs/ecs.config", own+"ECS_RESERVED_MEMORY=much\nECS_CLUSTRE=fleet\n")
-	if out, err := m.Try("berth config --check"); err == nil || !strings.Contains(out, "ECS_RESERVED_MEMORY") || !strings.Contains(out, "ECS_CLUSTRE") {
+	m.Write("/etc/ecs/ecs.config", own+"ECS_INSTANCE_ATTRIBUTES=much\nECS_CLUSTRE=fleet\n")
+	if out, err := m.Try("berth config --check"); err == nil || !strings.Contains(out, "ECS_INSTANCE_ATTRIBUTES") || !strings.Contains(out, "ECS_CLUSTRE") {
 		t.Errorf("the file passes (%v):\n%s", err, out)
 	}
 	m.Run("systemctl reload berth")

@@ -86,7 +86,8 @@ func TestFleetOnMachines(t *testing.T) {
 
 	one.Eventually(10*time.Second, "berth logs "+mine+" | grep serving") // and heeds signals
 
-	// Shut down in order: the task is asked to stop, and ECS knows before the host is gone.
+	// Shut down in order, without a logind that would announce it: the task is asked to stop, and ECS knows before the host is gone.
+	one.Run("systemctl mask --quiet --runtime --now systemd-logind")
 	took := one.PowerOff()
 	t.Logf("a host with a task shuts down in %s", took.Round(10*time.Millisecond))
 	if got := c.task(mine, "lastStatus") + " " + c.task(mine, "containers", "exitCode"); got != "STOPPED 7" {

@@ -32,7 +32,7 @@ func TestScriptsAgreeWithCodeAndPackage(t *testing.T) {
 		"/usr/lib/berth/setup", "/usr/lib/berth/versions", "/usr/lib/berth/current", // setup makes them
 		"/usr/share/berth/sbom.json", // ami/provision.sh makes it
 		"/sys/fs/cgroup/*/ecs",
-		"/bin/sh", "/dev/null", "/run/systemd/system",
+		"/bin/sh", "/dev/null", "/run/systemd/system", "/usr/lib/systemd/systemd-sysctl", "/net/ipv4/ip_local_reserved_ports",
 	})
 	scripts, err := filepath.Glob("scripts/*")
 	if err != nil || len(scripts) < 7 {

@@ -91,6 +91,7 @@ func (c *collector) exhibits() []exhibit {
 		{"network/rules.txt", program("ip", "rule")},
 		{"network/namespaces.txt", program("ip", "netns", "list")},
 		{"network/listeners.txt", program("ss", "-lntu")},
+		{"host/inhibitors.txt", program("systemd-inhibit", "--list", "--no-pager")},
 		{"host/cgroups.txt", c.controlGroups},
 		{"host/disks.txt", program("df", "--all", "--print-type", "--human-readable")},
 		{"host/inodes.txt", program("df", "--inodes")},

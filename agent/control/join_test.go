@@ -23,6 +23,8 @@ type registry struct {
 	created  []string
 	// drop is an attribute that does not come back.
 	drop string
+	// status is what ECS holds of the host.
+	status string
 }
 
 func (r *registry) RegisterContainerInstance(_ context.Context, in *ecs.RegisterContainerInstanceRequest) (*ecs.RegisterContainerInstanceResponse, error) {
@@ -32,7 +34,7 @@ func (r *registry) RegisterContainerInstance(_ context.Context, in *ecs.Register
 			return nil, err
 		}
 	}
-	out := &ecs.ContainerInstance{ContainerInstanceARN: "arn:instance"}
+	out := &ecs.ContainerInstance{ContainerInstanceARN: "arn:instance", Status: r.status}
 	for _, a := range in.Attributes {
 		if a.Name != r.drop {
 			out.Attributes = append(out.Attributes, a)
@@ -106,6 +108,29 @@ func TestAgain(t *testing.T) {
 	for _, a := range r.Attributes {
 		if a.Name == "stack" {
 			t.Error("a custom attribute was sent a second time")
+		}
+	}
+}
+
+// ECS is asked once what it holds of a host, by a registration like the others.
+func TestStatus(t *testing.T) {
+	saved := Identity{ContainerInstanceARN: "arn:mine", Cluster: "blue"}
+	refused := &ecs.Error{Type: ecs.ErrTypeServer, Message: "not now"}
+	for _, tt := range []struct {
+		api  registry
+		want string
+		err  string
+	}{
+		{registry{status: "DRAINING"}, "DRAINING", ""},
+		{registry{}, "", "does not say"},
+		{registry{answer: func(int, *ecs.RegisterContainerInstanceRequest) error { return refused }}, "", "not now"},
+	} {
+		got, err := Status(t.Context(), JoinConfig{API: &tt.api, Cluster: "blue", Host: someHost()}, saved)
+		if got != tt.want || (err == nil) != (tt.err == "") || err != nil && !strings.Contains(err.Error(), tt.err) {
+			t.Errorf("%q, %v; want %q, %s", got, err, tt.want, tt.err)
+		}
+		if len(tt.api.requests) != 1 || tt.api.requests[0].ContainerInstanceARN != "arn:mine" {
+			t.Errorf("asked %d times", len(tt.api.requests))
 		}
 	}
 }

@@ -26,7 +26,7 @@ type DrainRequest struct {
 // DrainView is the last order to leave service, or to return to it.
 type DrainView struct {
 	Status string    `json:"status"` // DRAINING or ACTIVE
-	By     string    `json:"by"`     // person, spot interruption, rebalance recommendation or auto scaling
+	By     string    `json:"by"`     // person, spot interruption, rebalance recommendation, auto scaling or shutdown
 	Reason string    `json:"reason,omitempty"`
 	Since  time.Time `json:"since"`
 	// Accepted says that ECS has taken the order; Trouble is why it has not yet.
