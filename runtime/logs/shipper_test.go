@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/berthd/berth/runtime/await"
 	"github.com/berthd/berth/runtime/container"
 )
 
@@ -155,7 +156,7 @@ func TestLinesWaitForTheService(t *testing.T) {
 	c := Container{ID: "c1", Driver: "far"}
 	want := p.say(client, c, true, 1, 2000)
 	var st Status
-	eventually(t, "the failure", func() bool { st, _ = p.status(client); return !st.StuckSince.IsZero() })
+	await.That(t, "the failure", func() bool { st, _ = p.status(client); return !st.StuckSince.IsZero() })
 	if st.Queued < 200_000 || st.Reason != errDown.Error() || st.Open {
 		t.Errorf("with the service down: %+v", st)
 	}
@@ -170,7 +171,7 @@ func TestLinesWaitForTheService(t *testing.T) {
 		t.Errorf("%v: %q", err, tail)
 	}
 	p.far.breakWith(nil)
-	eventually(t, "everything to be delivered", func() bool { _, waiting := p.status(client); return !waiting })
+	await.That(t, "everything to be delivered", func() bool { _, waiting := p.status(client); return !waiting })
 	if got := p.far.got(); !slices.Equal(got, want) {
 		t.Errorf("%d lines were delivered, of %d", len(got), len(want))
 	}
@@ -193,7 +194,7 @@ func TestLinesWaitForTheHost(t *testing.T) {
 	client := p.client()
 	const secret = "correct horse battery staple"
 	want := p.say(client, Container{ID: "c1", Driver: "far", Options: map[string]string{"mode": "non-blocking"}}, false, 1, 500)
-	eventually(t, "the lines to be in the queue", func() bool { st, _ := p.status(client); return st.Lines == 500 })
+	await.That(t, "the lines to be in the queue", func() bool { st, _ := p.status(client); return st.Lines == 500 })
 	p.say(client, Container{ID: "c2", Driver: "far", Secrets: container.SecretOptions{"far-token": secret}}, true, 1, 1)
 	// One whose lines have all been delivered, or go nowhere, has nothing to wait for.
 	p.say(client, Container{ID: "c3"}, true, 1, 1)
@@ -215,7 +216,7 @@ func TestLinesWaitForTheHost(t *testing.T) {
 	// The container goes on while its lines wait.
 	want = append(want, p.say(client, Container{ID: "c1", Driver: "far"}, true, 501, 510)...)
 	p.far.breakWith(nil)
-	eventually(t, "everything to be delivered", func() bool { st, _ := p.status(client); return st.ID == "c2" })
+	await.That(t, "everything to be delivered", func() bool { st, _ := p.status(client); return st.ID == "c2" })
 	if got := p.far.got(); !slices.Equal(got, want) {
 		t.Errorf("%d lines were delivered, of %d", len(got), len(want))
 	}
@@ -249,7 +250,7 @@ func TestAQueueAtItsLimit(t *testing.T) {
 				want = p.say(client, Container{ID: "c1", Driver: "far", Options: map[string]string{"mode": mode}}, false, 1, total)
 			}()
 			var st Status
-			eventually(t, "the limit", func() bool {
+			await.That(t, "the limit", func() bool {
 				var ok bool
 				st, ok = p.status(client)
 				return ok && st.Queued >= p.limit && (mode == "blocking" && st.Waiting > 900_000 || st.Lines+st.Dropped == total)
@@ -263,7 +264,7 @@ func TestAQueueAtItsLimit(t *testing.T) {
 			}
 			p.far.breakWith(nil)
 			<-written
-			eventually(t, "everything to be delivered", func() bool {
+			await.That(t, "everything to be delivered", func() bool {
 				st, _ = p.status(client)
 				return st.Lines+st.Dropped == total && st.Queued == 0
 			})
@@ -288,7 +289,7 @@ func TestSecretsAreBroughtAgain(t *testing.T) {
 	client := p.client()
 	c := Container{ID: "c1", Driver: "far", Secrets: container.SecretOptions{"far-token": secret}}
 	want := p.say(client, c, false, 1, 10)
-	eventually(t, "the driver", func() bool { return p.far.token() == secret })
+	await.That(t, "the driver", func() bool { return p.far.token() == secret })
 	stop()
 	p.run()
 	io, err := filepath.Glob(filepath.Join(p.root, "*", "*", "*"))
@@ -312,11 +313,11 @@ func TestSecretsAreBroughtAgain(t *testing.T) {
 	for _, e := range entries {
 		s.write(t, string(e.Line))
 	}
-	eventually(t, "lines to wait", func() bool { st, ok := p.status(client); return ok && st.Queued > 0 && st.Waiting == 0 })
+	await.That(t, "lines to wait", func() bool { st, ok := p.status(client); return ok && st.Queued > 0 && st.Waiting == 0 })
 	ctx, cancel := context.WithCancelCause(t.Context())
 	kept := make(chan error)
 	go func() { kept <- client.Keep(ctx) }()
-	eventually(t, "lines to be delivered", func() bool { return slices.Equal(p.far.got(), append(want[:10:10], more...)) })
+	await.That(t, "lines to be delivered", func() bool { return slices.Equal(p.far.got(), append(want[:10:10], more...)) })
 	cancel(errStopped)
 	if err := <-kept; !errors.Is(err, errStopped) {
 		t.Error(err)
@@ -344,7 +345,7 @@ func TestSecretsInMemory(t *testing.T) {
 	stop()
 	p.far.options = nil
 	p.run()
-	eventually(t, "the driver", func() bool { return p.far.token() == "x" })
+	await.That(t, "the driver", func() bool { return p.far.token() == "x" })
 	if err := client.Remove(t.Context(), "c1"); err != nil || exists(path) {
 		t.Error("the secret is left", err)
 	}
@@ -392,7 +393,7 @@ func TestRemoveWithLinesWaiting(t *testing.T) {
 		client := p.client()
 		want := p.say(client, Container{ID: "c1", Driver: "far"}, true, 1, 500)
 		if down != nil {
-			eventually(t, "the failure", func() bool { st, _ := p.status(client); return !st.StuckSince.IsZero() })
+			await.That(t, "the failure", func() bool { st, _ := p.status(client); return !st.StuckSince.IsZero() })
 		}
 		before := time.Now()
 		if err := client.Remove(t.Context(), "c1"); err != nil {
@@ -434,9 +435,15 @@ func TestKilledWhileShipping(t *testing.T) {
 	}
 	writer.Wait()
 	h.exit("c1", stdout, stderr)
-	eventually(t, "everything to be delivered", func() bool {
+	await.That(t, "everything to be delivered", func() bool {
 		list, err := h.client.Status(t.Context())
 		return err == nil && len(list) == 0
+	})
+	// The log process has sent everything; the service may not have read it yet.
+	last := fmt.Sprintf("out %d ", count-1)
+	eventually(t, "the last line to be read", func() bool {
+		m := service.messages()
+		return len(m) > 0 && strings.Contains(m[len(m)-1], last)
 	})
 	next, again := 0, 0
 	for _, m := range service.messages() {

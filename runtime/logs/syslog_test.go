@@ -21,6 +21,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/berthd/berth/runtime/await"
 )
 
 // syslogServer takes messages at a socket.
@@ -74,7 +76,7 @@ func newSyslogServer(t *testing.T, network string, conf *tls.Config) *syslogServ
 			s.mu.Lock()
 			s.conns[conn] = true
 			s.mu.Unlock()
-			group.Go(func() { s.stream(conn) })
+			s.stream(conn) // To its end, so that what comes by the next one comes after it.
 		}
 	})
 	t.Cleanup(func() { _ = listener.Close(); s.hangUp(); group.Wait() })
@@ -233,7 +235,7 @@ func TestSyslog(t *testing.T) {
 			if n, err := d.Write(t.Context(), entries); n != 2 || err != nil {
 				t.Fatal(n, err)
 			}
-			eventually(t, "two messages", func() bool { return len(s.messages()) == 2 })
+			await.That(t, "two messages", func() bool { return len(s.messages()) == 2 })
 			if got := s.messages(); !slices.Equal(got, tc.want) {
 				t.Errorf("%q\nwant %q", got, tc.want)
 			}
@@ -247,11 +249,11 @@ func TestSyslogReconnects(t *testing.T) {
 	d := openSyslog(t, map[string]string{"syslog-address": "tcp://" + s.address})
 	for round := range 5 {
 		line := fmt.Sprintf("line %d\n", round)
-		eventually(t, "the write", func() bool {
+		await.That(t, "the write", func() bool {
 			n, err := d.Write(t.Context(), []Entry{{Time: time.Now(), Stream: Stdout, Line: []byte(line)}})
 			return n == 1 && err == nil
 		})
-		eventually(t, "the line", func() bool { return len(s.messages()) == round+1 })
+		await.That(t, "the line", func() bool { return len(s.messages()) == round+1 })
 		s.hangUp()
 	}
 	conf, _ := certificate(t)
