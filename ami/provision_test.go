@@ -51,6 +51,7 @@ func newTree(t *testing.T) *tree {
 	m := machine.New(t, os.Getenv("BERTH_TEST_MACHINE")).Make(t, "tree")
 	x := &tree{t: t, root: m.Root(), containerd: t.TempDir()}
 	x.put("/var/lib/containerd/")
+	write(t, x.put("/etc/apt/apt.conf.d/99-nobody"), "Acquire::Retries \"0\";\n") // Nobody answers, and nobody will.
 	for _, file := range []string{"provision.sh", "versions", "host"} {
 		if out, err := exec.CommandContext(t.Context(), "cp", "-r", file, x.put("image/")).CombinedOutput(); err != nil {
 			t.Fatalf("%v: %s", err, out)
