@@ -63,6 +63,7 @@
 //	packaging/machine            T  Debian machines with systemd, for tests
 //	packaging/pages              T  man pages and completions, from the command line itself
 //	packaging/release            T  makes signing keys, signs a directory of releases
+//	runtime/await                T  has tests wait for what happens by itself
 //	runtime/backoff              W  how long to wait before another try
 //	runtime/cgroups              A  the tasks' own cgroups, as ECS names them
 //	runtime/container            W  Spec, Status, Exit, Event, error kinds, Runtime: the contract

@@ -23,10 +23,8 @@ import (
 	"github.com/berthd/berth/agent/task"
 	"github.com/berthd/berth/agent/wire/ecs"
 	"github.com/berthd/berth/metrics"
+	"github.com/berthd/berth/runtime/await"
 )
-
-// patience is how long a test waits for what must happen.
-const patience = time.Minute
 
 // engine is all there is below control: tasks that start and stop by being told
 // to, their reports, and their usage.
@@ -223,7 +221,7 @@ func join(t *testing.T) *fleet {
 	})
 	reporter := control.NewReporter(f.id.Cluster, f.engine, f.api, control.Addresses{}, log)
 	group.Go(func() { _ = control.Run(ctx, tasks, telemetry, reporter) })
-	f.until("both sessions are up", func() bool {
+	await.That(f.t, "both sessions are up", func() bool {
 		a, _, _ := f.links["acs"].Status()
 		b, _, _ := f.links["tcs"].Status()
 		return a && b
@@ -239,22 +237,6 @@ func (f *fleet) user(operation string, in, out any) {
 	}
 }
 
-// until waits for something that happens by itself.
-func (f *fleet) until(what string, true1 func() bool) {
-	f.t.Helper()
-	ticker := time.NewTicker(5 * time.Millisecond)
-	defer ticker.Stop()
-	late := time.NewTimer(patience)
-	defer late.Stop()
-	for !true1() {
-		select {
-		case <-ticker.C:
-		case <-late.C:
-			f.t.Fatalf("after %v it is not so that %s", patience, what)
-		}
-	}
-}
-
 // run registers a definition and starts tasks of it.
 func (f *fleet) run(count int, change func(*ecs.ContainerDefinition)) []string {
 	f.t.Helper()
@@ -264,7 +246,7 @@ func (f *fleet) run(count int, change func(*ecs.ContainerDefinition)) []string {
 	}
 	f.user(ecs.OpRegisterTaskDefinition, ecs.RegisterTaskDefinitionRequest{Family: "web", ContainerDefinitions: []ecs.ContainerDefinition{c}}, nil)
 	var arns []string
-	f.until("the tasks are placed", func() bool {
+	await.That(f.t, "the tasks are placed", func() bool {
 		missing := count - len(arns)
 		var out ecs.RunTaskResponse
 		f.user(ecs.OpRunTask, ecs.RunTaskRequest{TaskDefinition: "web", Count: &missing}, &out)
@@ -296,7 +278,7 @@ func (f *fleet) describe(arn string) ecs.Task {
 func (f *fleet) becomes(arn, status string) ecs.Task {
 	f.t.Helper()
 	var last ecs.Task
-	f.until(fmt.Sprintf("%s is %s", arn, status), func() bool {
+	await.That(f.t, fmt.Sprintf("%s is %s", arn, status), func() bool {
 		last = f.describe(arn)
 		return last.LastStatus == status
 	})

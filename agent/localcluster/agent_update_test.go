@@ -13,6 +13,7 @@ import (
 	"github.com/berthd/berth/agent/localcluster"
 	"github.com/berthd/berth/agent/wire/acs"
 	"github.com/berthd/berth/agent/wire/ecs"
+	"github.com/berthd/berth/runtime/await"
 )
 
 // updateAgent asks for an update, which must be taken.
@@ -35,13 +36,13 @@ func (a *standIn) refusesUpdate(kind string) {
 
 func (a *standIn) status(t *testing.T, want string) {
 	t.Helper()
-	eventually(t, "status "+want, func() bool { return a.instance().AgentUpdateStatus == want })
+	await.That(t, "status "+want, func() bool { return a.instance().AgentUpdateStatus == want })
 }
 
 // known waits until the cluster knows which agent it is.
 func (a *standIn) known(t *testing.T) {
 	t.Helper()
-	eventually(t, "the agent to be known", func() bool { v := a.instance().VersionInfo; return v != nil && v.AgentVersion != "" })
+	await.That(t, "the agent to be known", func() bool { v := a.instance().VersionInfo; return v != nil && v.AgentVersion != "" })
 }
 
 func (a *standIn) acknowledges(id string) {
@@ -52,7 +53,7 @@ func (a *standIn) acknowledges(id string) {
 func (a *standIn) restart(t *testing.T) {
 	t.Helper()
 	_ = a.conn.CloseNow()
-	eventually(t, "disconnected", func() bool { return !a.instance().AgentConnected })
+	await.That(t, "disconnected", func() bool { return !a.instance().AgentConnected })
 	a.connect()
 }
 
@@ -124,7 +125,7 @@ func TestUpdateOverAConnection(t *testing.T) {
 	expect[*acs.PerformUpdateMessage](a)
 	a.connect()
 	a.acknowledges(expect[*acs.PerformUpdateMessage](a).MessageID)
-	eventually(t, "the answer to be heard", func() bool { return a.instance().AgentUpdateStatus == ecs.UpdateUpdating })
+	await.That(t, "the answer to be heard", func() bool { return a.instance().AgentUpdateStatus == ecs.UpdateUpdating })
 }
 
 func TestNoUpdateIsOffered(t *testing.T) {

@@ -266,20 +266,6 @@ func describe(t *testing.T, s *localcluster.Server, task string) ecs.Task {
 	return out.Tasks[0]
 }
 
-// eventually tries until it is true: for what happens after an answer was given.
-func eventually(t *testing.T, what string, is func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(patience)
-	ticker := time.NewTicker(2 * time.Millisecond)
-	defer ticker.Stop()
-	for !is() {
-		if time.Now().After(deadline) {
-			t.Fatalf("never happened: %s", what)
-		}
-		<-ticker.C
-	}
-}
-
 // web is a small task definition; change may be nil.
 func web(t testing.TB, s *localcluster.Server, change func(*ecs.RegisterTaskDefinitionRequest)) *ecs.TaskDefinition {
 	t.Helper()

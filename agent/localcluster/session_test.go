@@ -16,6 +16,7 @@ import (
 	"github.com/berthd/berth/agent/wire/acs"
 	"github.com/berthd/berth/agent/wire/ecs"
 	"github.com/berthd/berth/agent/wire/tcs"
+	"github.com/berthd/berth/runtime/await"
 )
 
 // noPorts lets many tasks of the definition run beside each other.
@@ -146,7 +147,7 @@ func TestReconnect(t *testing.T) {
 		a.submit(arn, "RUNNING", ecs.ContainerStateChange{ContainerName: "web"})
 	}
 	_ = a.conn.CloseNow()
-	eventually(t, "disconnected", func() bool { return !a.instance().AgentConnected })
+	await.That(t, "disconnected", func() bool { return !a.instance().AgentConnected })
 	task := describe(t, s, running)
 	if task.LastStatus != "RUNNING" || task.Connectivity != "DISCONNECTED" {
 		t.Errorf("without its agent: %s %s", task.LastStatus, task.Connectivity)

@@ -8,6 +8,7 @@ import (
 	"github.com/berthd/berth/agent/localcluster"
 	"github.com/berthd/berth/agent/wire/acs"
 	"github.com/berthd/berth/agent/wire/ecs"
+	"github.com/berthd/berth/runtime/await"
 )
 
 // TestTaskLife follows a task from run-task to its end, with what the agent sees,
@@ -56,7 +57,7 @@ func TestTaskLife(t *testing.T) {
 		t.Errorf("stop is sent: %s", got)
 	}
 	a.ack(p)
-	eventually(t, "STOPPING after the ack", func() bool { return describe(t, s, arn).LastStatus == "STOPPING" })
+	await.That(t, "STOPPING after the ack", func() bool { return describe(t, s, arn).LastStatus == "STOPPING" })
 	a.submit(arn, "STOPPED", ecs.ContainerStateChange{ContainerName: "web", RuntimeID: "f3a1", ExitCode: new(143)})
 	task = describe(t, s, arn)
 	if task.LastStatus != "STOPPED" || task.StopCode != "UserInitiated" || task.StoppedReason != "enough" ||
@@ -146,7 +147,7 @@ func TestPlacementFailures(t *testing.T) {
 		t.Errorf("without a connection: %q", got)
 	}
 	a.connect()
-	eventually(t, "connected", func() bool { return a.instance().AgentConnected })
+	await.That(t, "connected", func() bool { return a.instance().AgentConnected })
 	for _, tc := range []struct {
 		want   string
 		change func(*ecs.RegisterTaskDefinitionRequest)

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/berthd/berth/metrics"
+	"github.com/berthd/berth/runtime/await"
 )
 
 // realCgroup makes a cgroup of this process's name in the given hierarchies of this host, and removes it after the test.
@@ -30,7 +31,7 @@ func realCgroup(t *testing.T, roots []string) (path string) {
 			t.Skipf("needs a writable cgroup hierarchy at %s: %v", root, err)
 		}
 		t.Cleanup(func() {
-			eventually(t, "cgroup removed", func() bool {
+			await.That(t, "cgroup removed", func() bool {
 				err := os.Remove(dir)
 				return err == nil || errors.Is(err, os.ErrNotExist)
 			})
@@ -63,19 +64,6 @@ func start(t *testing.T, dirs []string, script string) (begin func(), wait func(
 		write(t, filepath.Join(dir, "cgroup.procs"), strconv.Itoa(cmd.Process.Pid))
 	}
 	return func() { _, _ = io.WriteString(in, "go\n") }, wait
-}
-
-func eventually(t *testing.T, what string, done func() bool) {
-	t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for range 12000 {
-		if done() {
-			return
-		}
-		<-tick.C
-	}
-	t.Fatalf("after a minute: not yet %s", what)
 }
 
 // TestReal reads the cgroups of this host, of the versions that it has; what the other one looks like is in testdata.
@@ -120,7 +108,7 @@ func testRealV1(t *testing.T, l Layout) {
 	began := time.Now()
 	begin()
 	// One process: the shell has its text, and those that made it are gone.
-	eventually(t, "throttled", func() bool {
+	await.That(t, "throttled", func() bool {
 		s = read(t, r)
 		return s.CPU.ThrottledPeriods > 2 && s.CPU.Usage > 100e6 && s.PIDs.Current == 1 && s.Memory.Anon >= 3000000
 	})
@@ -150,7 +138,7 @@ func testRealV1(t *testing.T, l Layout) {
 		if err := wait(); err == nil {
 			t.Log("the shell itself survived")
 		}
-		eventually(t, "killed", func() bool { s = read(t, r); return s.Memory.OOMKills > 0 && s.Memory.FailCount > 0 })
+		await.That(t, "killed", func() bool { s = read(t, r); return s.Memory.OOMKills > 0 && s.Memory.FailCount > 0 })
 	})
 }
 
@@ -187,7 +175,7 @@ func testRealV2(t *testing.T, l Layout) {
 	begin, _ := start(t, []string{filepath.Join(l.Unified, path)}, "while :; do :; done")
 	begin()
 	var s metrics.Sample
-	eventually(t, "100 ms of CPU used", func() bool { s = read(t, r); return s.CPU.Usage > 100e6 })
+	await.That(t, "100 ms of CPU used", func() bool { s = read(t, r); return s.CPU.Usage > 100e6 })
 	if s.CPU.User == 0 || s.CPU.User+s.CPU.System > s.CPU.Usage+50e6 || s.Version != metrics.V2 || s.CgroupID == 0 {
 		t.Errorf("read %+v", s)
 	}
@@ -206,7 +194,7 @@ func TestRealHost(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "host CPU time risen", func() bool {
+	await.That(t, "host CPU time risen", func() bool {
 		now, err := h.CPUUsage()
 		if err != nil || now < first {
 			t.Fatalf("went from %d to %d, %v", first, now, err)

@@ -13,11 +13,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/berthd/berth/metrics"
+	"github.com/berthd/berth/runtime/await"
 )
 
 // namespace is a network namespace of a test, kept by a process that does nothing.
@@ -85,7 +85,7 @@ func pair(tb testing.TB) (a, b namespace) {
 		n.ip(tb, "link", "set", "eth0", "up")
 	}
 	r := open(tb, b.path, metrics.EthernetLinks)
-	eventually(tb, "a way from end to end", func() bool {
+	await.That(tb, "a way from end to end", func() bool {
 		a.send(tb, [4]byte{10, 9, 0, 2}, 1) // The kernel drops it for as long as the link has no carrier.
 		return read(tb, r).Total.RxBytes > 0
 	})
@@ -127,19 +127,6 @@ func read(tb testing.TB, r *Reader) metrics.Network {
 	return *n
 }
 
-func eventually(tb testing.TB, what string, done func() bool) {
-	tb.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for range 12000 {
-		if done() {
-			return
-		}
-		<-tick.C
-	}
-	tb.Fatalf("after a minute: not yet %s", what)
-}
-
 func TestTrafficOfAPair(t *testing.T) {
 	a, b := pair(t)
 	readA, readB := open(t, a.path, metrics.EthernetLinks), open(t, b.path, metrics.EthernetLinks)
@@ -153,7 +140,7 @@ func TestTrafficOfAPair(t *testing.T) {
 		a.send(t, [4]byte{127, 0, 0, 1}, size) // loopback must not count
 	}
 	var afterA, afterB metrics.Network
-	eventually(t, "everything received", func() bool {
+	await.That(t, "everything received", func() bool {
 		afterB = read(t, readB)
 		return afterB.Total.RxBytes-beforeB.Total.RxBytes >= size*count
 	})
@@ -233,7 +220,7 @@ func TestANamespaceIsLetGo(t *testing.T) {
 			t.Fatalf("reading a dead namespace: %v, want ErrGone", err)
 		}
 	}
-	eventually(t, "the peer gone", func() bool { return len(read(t, peer).Interfaces) == 0 })
+	await.That(t, "the peer gone", func() bool { return len(read(t, peer).Interfaces) == 0 })
 }
 
 func TestClosedReader(t *testing.T) {

@@ -6,10 +6,12 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/berthd/berth/runtime/await"
 	"github.com/berthd/berth/runtime/container"
 	"github.com/berthd/berth/runtime/runtimetest"
 )
@@ -62,7 +64,7 @@ func TestExecWhileContainerdRestarts(t *testing.T) {
 	}
 	awaitNone(t, "sleep 7400")
 	daemon.Start()
-	await(t, rt, "web", func(st container.Status) bool { return st.Phase == container.Running })
+	become(t, rt, "web", func(st container.Status) bool { return st.Phase == container.Running })
 }
 
 // TestSweepEndsExecs: what an agent ran in a container is ended by the next one,
@@ -119,18 +121,11 @@ func TestSweepEndsExecs(t *testing.T) {
 // awaitNone waits until no process of the host has that command line.
 func awaitNone(t *testing.T, command string) {
 	t.Helper()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); <-tick.C {
+	await.That(t, "the end of "+command, func() bool {
 		files, _ := filepath.Glob("/proc/[0-9]*/cmdline")
-		found := false
-		for _, file := range files {
+		return !slices.ContainsFunc(files, func(file string) bool {
 			text, err := os.ReadFile(file)
-			found = found || err == nil && strings.TrimSpace(strings.ReplaceAll(string(text), "\x00", " ")) == command
-		}
-		if !found {
-			return
-		}
-	}
-	t.Fatalf("%q does not end", command)
+			return err == nil && strings.TrimSpace(strings.ReplaceAll(string(text), "\x00", " ")) == command
+		})
+	})
 }

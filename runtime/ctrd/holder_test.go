@@ -70,7 +70,7 @@ func TestHolder(t *testing.T) {
 	}
 	// The agent is killed; the next one finds all of it. The memory that the holder
 	// takes for itself is small.
-	st := await(t, open(t, cfg), holder.ID, func(st container.Status) bool { return st.Phase == container.Running })
+	st := become(t, open(t, cfg), holder.ID, func(st container.Status) bool { return st.Phase == container.Running })
 	if st.Labels["what"] != "holder" {
 		t.Errorf("the holder's labels are %v", st.Labels)
 	}

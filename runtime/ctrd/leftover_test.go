@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/berthd/berth/runtime/await"
 	"github.com/berthd/berth/runtime/container"
 	"github.com/berthd/berth/runtime/runtimetest"
 )
@@ -80,7 +81,7 @@ func TestContainerdKilledDuringStartThenRemove(t *testing.T) {
 		_, err := rt.Start(t.Context(), spec.ID)
 		first <- err
 	}()
-	eventually(t, "the OCI runtime is at work", func() bool {
+	await.That(t, "the OCI runtime is at work", func() bool {
 		_, err := os.Stat(filepath.Join(s.state, "creating"))
 		return err == nil
 	})
@@ -91,7 +92,7 @@ func TestContainerdKilledDuringStartThenRemove(t *testing.T) {
 	daemon.Start()
 	awaitAnswer(t, rt)
 	remove(t, rt, spec.ID)
-	eventually(t, "no shim is left", func() bool { return daemon.Shims() == 0 })
+	await.That(t, "no shim is left", func() bool { return daemon.Shims() == 0 })
 }
 
 // TestKilledAfterMark: a start is cut short once the container is marked, and the
@@ -126,7 +127,7 @@ func TestKilledAfterMark(t *testing.T) {
 			_, err := rt.Start(t.Context(), spec.ID)
 			cut <- err
 		}()
-		eventually(t, "the OCI runtime is at "+op, func() bool {
+		await.That(t, "the OCI runtime is at "+op, func() bool {
 			_, err := os.Stat(filepath.Join(s.state, "at-"+op))
 			return err == nil
 		})
@@ -148,30 +149,14 @@ func TestKilledAfterMark(t *testing.T) {
 	}
 }
 
-// eventually waits until something is so.
-func eventually(t *testing.T, what string, so func() bool) {
-	t.Helper()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.Now().Add(2 * time.Minute); !so(); <-tick.C {
-		if time.Now().After(deadline) {
-			t.Fatalf("not in time: %s", what)
-		}
-	}
-}
-
 // awaitAnswer waits until containerd answers again.
 func awaitAnswer(t *testing.T, rt container.Runtime) {
 	t.Helper()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.Now().Add(2 * time.Minute); ; <-tick.C {
+	await.Nil(t, "containerd to come back", func() error {
 		_, err := rt.List(t.Context())
-		if err == nil {
-			return
-		}
-		if !errors.Is(err, container.ErrUnavailable) || time.Now().After(deadline) {
+		if err != nil && !errors.Is(err, container.ErrUnavailable) {
 			t.Fatalf("containerd does not come back: %v", err)
 		}
-	}
+		return err
+	})
 }

@@ -18,6 +18,7 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
+	"github.com/berthd/berth/runtime/await"
 	"github.com/berthd/berth/runtime/container"
 	"github.com/berthd/berth/runtime/ctrd"
 	"github.com/berthd/berth/runtime/runtimetest"
@@ -447,27 +448,26 @@ func remove(t *testing.T, rt *ctrd.Runtime, id string) {
 // awaitStopped polls until the container has stopped.
 func awaitStopped(t *testing.T, rt *ctrd.Runtime, id string) container.Status {
 	t.Helper()
-	return await(t, rt, id, func(st container.Status) bool { return st.Phase == container.Stopped })
+	return become(t, rt, id, func(st container.Status) bool { return st.Phase == container.Stopped })
 }
 
-func await(t *testing.T, rt *ctrd.Runtime, id string, ok func(container.Status) bool) container.Status {
+// become polls until the container is as wanted.
+func become(t *testing.T, rt *ctrd.Runtime, id string, ok func(container.Status) bool) (st container.Status) {
 	t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); <-tick.C {
+	await.Nil(t, "container "+id, func() error {
 		all, err := rt.List(t.Context(), id)
-		if err != nil {
-			if errors.Is(err, container.ErrUnavailable) {
-				continue
-			}
+		switch {
+		case errors.Is(err, container.ErrUnavailable):
+			return err
+		case err != nil:
 			t.Fatal(err)
+		case len(all) == 1 && ok(all[0]):
+			st = all[0]
+			return nil
 		}
-		if len(all) == 1 && ok(all[0]) {
-			return all[0]
-		}
-	}
-	t.Fatalf("container %s did not become as wanted in time", id)
-	return container.Status{}
+		return fmt.Errorf("it is %+v", all)
+	})
+	return st
 }
 
 // given are credentials as a task's resources give them.

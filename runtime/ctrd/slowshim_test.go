@@ -25,7 +25,7 @@ func TestSlowShim(t *testing.T) {
 			rt := open(t, s.config(t, "slow"))
 			run(t, rt, registry, "web", `trap 'exit 7' TERM; sleep 3600 & wait`)
 			running := func(st container.Status) bool { return st.Phase == container.Running }
-			await(t, rt, "web", running)
+			become(t, rt, "web", running)
 			daemon.SignalShims(syscall.SIGSTOP)
 			t.Cleanup(func() { daemon.SignalShims(syscall.SIGCONT) })
 			code := make(chan error, 1) // One answer.

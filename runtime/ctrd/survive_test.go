@@ -14,6 +14,7 @@ import (
 	containerd "github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/snapshots"
 
+	"github.com/berthd/berth/runtime/await"
 	"github.com/berthd/berth/runtime/container"
 	"github.com/berthd/berth/runtime/ctrd"
 	"github.com/berthd/berth/runtime/runtimetest"
@@ -66,7 +67,7 @@ func TestContainerdRestarts(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { remove(t, rt, "waits") })
-	pid := await(t, rt, "lives", func(st container.Status) bool { return st.Phase == container.Running }).PID
+	pid := become(t, rt, "lives", func(st container.Status) bool { return st.Phase == container.Running }).PID
 	daemon.Kill()
 	for _, err := range []error{
 		rt.Create(t.Context(), container.Spec{ID: "x", Image: registry.Busybox}),
@@ -84,10 +85,10 @@ func TestContainerdRestarts(t *testing.T) {
 	if st := awaitStopped(t, rt, "ends"); st.Exit.Code != 5 || !st.Exit.Known {
 		t.Errorf("exited while containerd was away: %+v", st.Exit)
 	}
-	if st := await(t, rt, "lives", func(container.Status) bool { return true }); st.PID != pid || st.Phase != container.Running {
+	if st := become(t, rt, "lives", func(container.Status) bool { return true }); st.PID != pid || st.Phase != container.Running {
 		t.Errorf("after the restart %+v, want PID %d", st, pid)
 	}
-	if st := await(t, rt, "waits", func(container.Status) bool { return true }); st.Phase != container.Created {
+	if st := become(t, rt, "waits", func(container.Status) bool { return true }); st.Phase != container.Created {
 		t.Errorf("never started: %+v", st)
 	}
 	if err := rt.Signal(t.Context(), "lives", syscall.SIGTERM, false); err != nil {
@@ -182,7 +183,7 @@ func TestSweep(t *testing.T) {
 			t.Errorf("Sweep = %v, %v; want %v", removed, err, want)
 		}
 	}
-	if st := await(t, rt, "kept", func(container.Status) bool { return true }); st.Phase != container.Running {
+	if st := become(t, rt, "kept", func(container.Status) bool { return true }); st.Phase != container.Running {
 		t.Errorf("after Sweep: %+v", st)
 	}
 }
@@ -230,21 +231,12 @@ func want(t *testing.T, events <-chan container.Event, kind container.EventKind,
 // anybody but the kernel.
 func awaitGone(t *testing.T, id string) {
 	t.Helper()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); <-tick.C {
-		left := 0
+	await.That(t, "the end of container "+id, func() bool {
 		files, _ := filepath.Glob("/sys/fs/cgroup/pids/berth/" + id + "/cgroup.procs")
 		v2, _ := filepath.Glob("/sys/fs/cgroup/berth/" + id + "/cgroup.procs")
-		for _, file := range append(files, v2...) {
+		return !slices.ContainsFunc(append(files, v2...), func(file string) bool {
 			text, err := os.ReadFile(file)
-			if err == nil {
-				left += len(text)
-			}
-		}
-		if left == 0 {
-			return
-		}
-	}
-	t.Fatalf("container %s does not end", id)
+			return err == nil && len(text) > 0
+		})
+	})
 }

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/berthd/berth/runtime/await"
 )
 
 // A rotation that cannot make the new file is tried again and drops nothing.
@@ -73,7 +75,7 @@ func TestEndOnAFullDisk(t *testing.T) {
 	}
 	out1.write(t, "one\n")
 	out2.write(t, "two\n")
-	eventually(t, "both to be stuck", func() bool {
+	await.That(t, "both to be stuck", func() bool {
 		list, err := h.client.Status(t.Context())
 		if err != nil {
 			t.Fatal(err)

@@ -10,6 +10,8 @@ import (
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/berthd/berth/runtime/await"
 )
 
 // TestKeepWithoutAProgram keeps a log process whose program cannot be started,
@@ -28,7 +30,7 @@ func TestKeepWithoutAProgram(t *testing.T) {
 	began := time.Now()
 	ended := make(chan error, 1) // One answer.
 	go func() { ended <- c.Keep(ctx) }()
-	eventually(t, "the third try", func() bool { return tries.Load() >= 3 })
+	await.That(t, "the third try", func() bool { return tries.Load() >= 3 })
 	if took := time.Since(began); took < keepPause {
 		t.Errorf("tried %d times in %v", tries.Load(), took)
 	}

@@ -18,6 +18,8 @@ import (
 
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
+
+	"github.com/berthd/berth/runtime/await"
 )
 
 // TestMain makes the test binary a log process when it is started as one.
@@ -116,23 +118,7 @@ func (h *host) signal(sig unix.Signal) {
 			h.t.Error(err)
 		}
 	}
-	eventually(h.t, "the log process to end", func() bool { return h.pid() == 0 })
-}
-
-// eventually waits for something to become true.
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	deadline := time.NewTimer(time.Minute)
-	defer deadline.Stop()
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-deadline.C:
-			t.Fatalf("waited too long for %s", what)
-		}
-	}
+	await.That(h.t, "the log process to end", func() bool { return h.pid() == 0 })
 }
 
 // wait waits for d or until the test ends.
@@ -351,11 +337,11 @@ func TestLifeOfALog(t *testing.T) {
 		t.Errorf("%s %v", config, err)
 	}
 	stdout.write(t, "one\n")
-	eventually(t, "one", func() bool { return len(h.read(ReadRequest{ID: "c1"})) == 1 })
+	await.That(t, "one", func() bool { return len(h.read(ReadRequest{ID: "c1"})) == 1 })
 	stderr.write(t, "two\n")
-	eventually(t, "two", func() bool { return len(h.read(ReadRequest{ID: "c1"})) == 2 })
+	await.That(t, "two", func() bool { return len(h.read(ReadRequest{ID: "c1"})) == 2 })
 	stdout.write(t, strings.Repeat("x", maxLine)+"y\n")
-	eventually(t, "the long line", func() bool {
+	await.That(t, "the long line", func() bool {
 		list, err := h.client.Status(t.Context())
 		if err != nil || len(list) != 1 {
 			t.Fatal(list, err)
@@ -485,14 +471,14 @@ func TestIdleExit(t *testing.T) {
 		t.Fatal("ended with a container open")
 	}
 	h.exit("c1", stdout, stderr)
-	eventually(t, "the idle process to end", func() bool { return h.pid() == 0 })
+	await.That(t, "the idle process to end", func() bool { return h.pid() == 0 })
 	// Keep counts as a client, and starts the process again.
 	ctx, cancel := context.WithCancelCause(t.Context())
 	kept := make(chan error)
 	go func() { kept <- h.client.Keep(ctx) }()
 	// One that is too slow to be held may still end.
 	first := 0
-	eventually(t, "a process that stays", func() bool {
+	await.That(t, "a process that stays", func() bool {
 		first = h.pid()
 		wait(t, 400*time.Millisecond)
 		return first != 0 && h.pid() == first
@@ -500,13 +486,13 @@ func TestIdleExit(t *testing.T) {
 	if err := unix.Kill(first, unix.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "another process", func() bool { pid := h.pid(); return pid != 0 && pid != first })
+	await.That(t, "another process", func() bool { pid := h.pid(); return pid != 0 && pid != first })
 	done := errors.New("done")
 	cancel(done)
 	if err := <-kept; !errors.Is(err, done) {
 		t.Error(err)
 	}
-	eventually(t, "the process to end", func() bool { return h.pid() == 0 })
+	await.That(t, "the process to end", func() bool { return h.pid() == 0 })
 }
 
 func TestOneProcessPerSocket(t *testing.T) {
@@ -578,7 +564,7 @@ func TestCloseMeetsStop(t *testing.T) {
 		if got := texts(h.read(ReadRequest{ID: id, Follow: true})); !slices.Equal(got, []string{"last words\n"}) {
 			t.Errorf("round %d: %q", round, got)
 		}
-		eventually(t, "a process that answers", func() bool {
+		await.That(t, "a process that answers", func() bool {
 			_, err := h.client.Status(t.Context())
 			return err == nil && h.pid() != 0
 		})

@@ -15,6 +15,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/zap"
+
+	"github.com/berthd/berth/runtime/await"
 )
 
 // sink is a driver whose far end can be cut off and comes back.
@@ -183,7 +185,7 @@ func TestBlockingModeWaits(t *testing.T) {
 			}
 		}
 	}()
-	eventually(t, "the pipe to fill", func() bool {
+	await.That(t, "the pipe to fill", func() bool {
 		list, err := client.Status(t.Context())
 		if err != nil {
 			t.Fatal(err)
@@ -224,7 +226,7 @@ func TestNonBlockingModeDrops(t *testing.T) {
 		s.write(t, string(e.Line))
 	}
 	var st Status
-	eventually(t, "the pipe to be read", func() bool {
+	await.That(t, "the pipe to be read", func() bool {
 		list, err := client.Status(t.Context())
 		if err != nil {
 			t.Fatal(err)

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/berthd/berth/runtime/await"
 	"github.com/berthd/berth/runtime/container"
 )
 
@@ -209,18 +210,12 @@ var errPatience = errors.New("the suite's patience ended")
 // eventually polls until ok; what names the thing waited for.
 func eventually(t *testing.T, ok func() bool, what func() string) {
 	t.Helper()
-	tick := time.NewTicker(3 * time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.Now().Add(patience); !ok(); {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited %s in vain for %s", patience, what())
+	await.Nil(t, "this", func() error {
+		if ok() {
+			return nil
 		}
-		select {
-		case <-tick.C:
-		case <-t.Context().Done():
-			t.Fatal(context.Cause(t.Context()))
-		}
-	}
+		return errors.New(what())
+	})
 }
 
 // wantErr fails unless err is of the kind want.
