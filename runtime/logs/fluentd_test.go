@@ -70,7 +70,7 @@ func rejected(t *testing.T) func(int, error) {
 // writeAll gives a driver entries until it has taken all of them.
 func writeAll(t *testing.T, d Driver, entries ...Entry) {
 	t.Helper()
-	ctx, cancel := context.WithTimeoutCause(t.Context(), 20*time.Second, errors.New("the driver does not take its lines"))
+	ctx, cancel := context.WithTimeoutCause(t.Context(), time.Minute, errors.New("the driver does not take its lines"))
 	defer cancel()
 	for len(entries) > 0 {
 		n, err := d.Write(ctx, entries)
@@ -123,7 +123,7 @@ func (r *receiver) take(record forwardtest.Record) {
 // wait answers the first n records.
 func (r *receiver) wait(t *testing.T, n int) []forwardtest.Record {
 	t.Helper()
-	timeout := time.NewTimer(20 * time.Second)
+	timeout := time.NewTimer(time.Minute)
 	defer timeout.Stop()
 	for {
 		r.mu.Lock()

@@ -54,7 +54,7 @@ func (j *journal) listen(t *testing.T) {
 // next is the fields of the next entry; passed says that it came as a file.
 func (j *journal) next(t *testing.T) (fields map[string]string, passed bool) {
 	t.Helper()
-	if err := j.conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+	if err := j.conn.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	data, control := make([]byte, 1<<20), make([]byte, 256)
