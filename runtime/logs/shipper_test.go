@@ -441,7 +441,7 @@ func TestKilledWhileShipping(t *testing.T) {
 	})
 	// The log process has sent everything; the service may not have read it yet.
 	last := fmt.Sprintf("out %d ", count-1)
-	eventually(t, "the last line to be read", func() bool {
+	await.That(t, "the last line to be read", func() bool {
 		m := service.messages()
 		return len(m) > 0 && strings.Contains(m[len(m)-1], last)
 	})
