@@ -85,7 +85,8 @@ func hurriedNFPM(t *testing.T, wanted ...string) string {
 
 func buildIn(t *testing.T, nfpm, dir, version string) packages {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "./build.sh", "--nfpm", nfpm, "--out", dir, "--version", version, "--root", built.owner.root, runtime.GOARCH)
+	cmd := exec.CommandContext(t.Context(), "./build.sh", "--nfpm", nfpm, "--out", dir, "--version", version,
+		"--root", built.owner.root, "--repo", filepath.Join(dir, "releases"), runtime.GOARCH)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("cannot build packages: %v\n%s", err, out)
 	}
@@ -229,7 +230,8 @@ func walk(t *testing.T, dir string, visit func(path string)) {
 
 // The program in the package is what the tests know: its verbs have pages, its unit files are installed, and it is static.
 func TestPackageIsComplete(t *testing.T) {
-	dir := unpack(t, build(t, "1.0.0").deb)
+	p := build(t, "1.0.0")
+	dir := unpack(t, p.deb)
 	var files []string
 	walk(t, dir, func(path string) { files = append(files, path) })
 	for _, verb := range cli.Verbs() {
@@ -275,6 +277,10 @@ func TestPackageIsComplete(t *testing.T) {
 	text, err := os.ReadFile(program)
 	if err != nil {
 		t.Fatal(err)
+	}
+	// What is signed for updates is the same program.
+	if _, err := os.Stat(filepath.Join(p.dir, fmt.Sprintf("releases/targets/1.0.0/linux-%s/%x.berth", runtime.GOARCH, sha256.Sum256(text)))); err != nil {
+		t.Errorf("the program to sign is another: %v", err)
 	}
 	own, err := filepath.Abs("..")
 	if err != nil {
