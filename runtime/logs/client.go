@@ -2,6 +2,7 @@ package logs
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -66,18 +67,10 @@ type Client struct {
 
 // NewClient makes a Client. It connects when it is asked to do something.
 func NewClient(cfg ClientConfig) *Client {
-	if cfg.Socket == "" {
-		cfg.Socket = DefaultSocket
-	}
-	if cfg.Dir == "" {
-		cfg.Dir = DefaultDir
-	}
-	if cfg.DataDir == "" {
-		cfg.DataDir = DefaultDataDir
-	}
-	if cfg.Patience == 0 {
-		cfg.Patience = 5 * time.Second
-	}
+	cfg.Socket = cmp.Or(cfg.Socket, DefaultSocket)
+	cfg.Dir = cmp.Or(cfg.Dir, DefaultDir)
+	cfg.DataDir = cmp.Or(cfg.DataDir, DefaultDataDir)
+	cfg.Patience = cmp.Or(cfg.Patience, 5*time.Second)
 	if cfg.Log == nil {
 		cfg.Log = zap.NewNop()
 	}

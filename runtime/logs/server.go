@@ -1,6 +1,7 @@
 package logs
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -54,21 +55,11 @@ type ServerConfig struct {
 
 // withDefaults fills in what is empty.
 func (c ServerConfig) withDefaults() ServerConfig {
-	if c.Socket == "" {
-		c.Socket = DefaultSocket
-	}
-	if c.Dir == "" {
-		c.Dir = DefaultDir
-	}
-	if c.DataDir == "" {
-		c.DataDir = DefaultDataDir
-	}
-	if c.LockWait == 0 {
-		c.LockWait = 5 * time.Second
-	}
-	if c.QueueLimit == 0 {
-		c.QueueLimit = 128 << 20
-	}
+	c.Socket = cmp.Or(c.Socket, DefaultSocket)
+	c.Dir = cmp.Or(c.Dir, DefaultDir)
+	c.DataDir = cmp.Or(c.DataDir, DefaultDataDir)
+	c.LockWait = cmp.Or(c.LockWait, 5*time.Second)
+	c.QueueLimit = cmp.Or(c.QueueLimit, 128<<20)
 	if c.Ready == nil {
 		c.Ready = func() {}
 	}
