@@ -112,14 +112,18 @@ sfdisk --quiet "$disk" <<-PARTITIONS
 PARTITIONS
 id=$(uuid vfat)
 truncate -s "${efi}M" "$work/esp.img"
-mkfs.vfat -F 32 -s 1 -n ESP -i "${id%%-*}" "$work/esp.img" >/dev/null
+mkfs.vfat --invariant -F 32 -s 1 -n ESP -i "${id%%-*}" "$work/esp.img" >/dev/null
 (cd "$esp" && find . -mindepth 1 -printf '%P\n' | sort | while read -r path; do
 	if [ -d "$path" ]; then mmd -i "$work/esp.img" "::$path"; else mcopy -m -i "$work/esp.img" "$path" "::$path"; fi
 done)
 dd if="$work/esp.img" of="$disk" bs=1M seek=1 conv=notrunc,sparse status=none
 # The last MiB is the table's copy.
-mke2fs -q -t ext4 -L root -m 1 -U "$(uuid ext4)" -E "offset=$(((1 + efi) * 1024 * 1024)),hash_seed=$(uuid hash),lazy_itable_init=0,lazy_journal_init=0,root_owner=0:0" \
+offset=$(((1 + efi) * 1024 * 1024))
+mke2fs -q -t ext4 -L root -m 1 -U "$(uuid ext4)" -E "offset=$offset,hash_seed=$(uuid hash),lazy_itable_init=0,lazy_journal_init=0,root_owner=0:0" \
 	-d "$root" "$disk" "$((size - efi - 2))M"
+# It has also taken over when each file was last read and changed in the tree, which nobody can set there.
+find "$root" -printf "sif \"/%P\" atime @$SOURCE_DATE_EPOCH\nsif \"/%P\" ctime @$SOURCE_DATE_EPOCH\n" |
+	debugfs -w -f - "$disk?offset=$offset" >"$work/times" 2>&1
 
 qemu-img convert -c -O qcow2 -o compression_type=zstd "$disk" "$work/$name.qcow2"
 (cd "$work" && sha256sum "$name.raw" "$name.qcow2" >"$name.sha256")
