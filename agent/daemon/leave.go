@@ -138,7 +138,7 @@ func (f farewell) say(ctx context.Context) error {
 		case told.IsZero():
 			told = time.Now()
 		}
-		if left > 0 && !killed && time.Since(begun) >= f.within-min(mercy, f.within/4) {
+		if left > 0 && !killed && time.Since(begun) >= f.within-min(mercy, f.within/2) {
 			killed = true
 			f.kill(ctx)
 		}
