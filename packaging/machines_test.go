@@ -302,7 +302,7 @@ func TestPackageOnMachine(t *testing.T) {
 	c.until(10*time.Second, func() error {
 		return lan.Command(t.Context(), "curl", "-sSf", "-m", "5", "http://"+m.Address+":8080/").Run()
 	})
-	httpd := m.Run("pgrep -x httpd")
+	httpd := m.Run("pgrep -o -x httpd")
 
 	// Up and back. The agent is the new one at once, and everything else what it was.
 	for _, step := range []struct {
@@ -318,7 +318,7 @@ func TestPackageOnMachine(t *testing.T) {
 			t.Errorf("after %s: %s", step.version, got)
 		}
 		alive()
-		if now := m.Run("pgrep -x httpd"); now != httpd {
+		if now := m.Run("pgrep -o -x httpd"); now != httpd {
 			t.Errorf("the task's process was %s and is %s", httpd, now)
 		}
 		if got := c.awaitInstances(1)[0]; got != instance {
@@ -341,7 +341,7 @@ func TestPackageOnMachine(t *testing.T) {
 		t.Errorf("after the removal: %s", got)
 	}
 	alive()
-	if now := m.Run("pgrep -x httpd"); now != httpd {
+	if now := m.Run("pgrep -o -x httpd"); now != httpd {
 		t.Errorf("the task's process was %s and is %s", httpd, now)
 	}
 

@@ -98,7 +98,7 @@ func TestUpdateOnMachine(t *testing.T) {
 	m.Run("systemctl daemon-reload; systemctl enable --quiet --now berth")
 	instance := c.awaitInstances(1)[0]
 	task := c.run(counting)
-	httpd := m.Eventually(time.Minute, "pgrep -x httpd")
+	httpd := m.Eventually(time.Minute, "pgrep -o -x httpd")
 	same := func(agent, logs string) {
 		t.Helper()
 		if got := c.awaitInstances(1)[0]; got != instance {
@@ -110,7 +110,7 @@ func TestUpdateOnMachine(t *testing.T) {
 				t.Errorf("%s is %s, want %s", unit, got, want)
 			}
 		}
-		if now := m.Run("pgrep -x httpd"); now != httpd {
+		if now := m.Run("pgrep -o -x httpd"); now != httpd {
 			t.Errorf("the task's process was %s and is %s", httpd, now)
 		}
 		if status := c.task(task, "lastStatus"); status != "RUNNING" {
