@@ -78,6 +78,7 @@ func (o *observer) pausedOrOver(id string, over bool) {
 	}
 	if base, ok := o.sampler.Reached(id); ok {
 		o.bases.keep(id, base)
+		o.tracked[id] = time.Time{} // Whatever comes next is another life.
 	}
 }
 

@@ -17,6 +17,7 @@ type entry struct {
 	target    Target
 	series    *metrics.Series
 	untracked bool
+	between   bool // two lives: what the first has reached has been told, and nothing of it is added any more
 
 	source  Source // nil while not open
 	network *network
@@ -81,7 +82,7 @@ func (s *Sampler) readHost() {
 
 // read takes one sample of one target, unless it was untracked since the round began. The lock is held.
 func (s *Sampler) read(e *entry, round uint64) {
-	if e.untracked {
+	if e.untracked || e.between {
 		return
 	}
 	if e.source == nil {

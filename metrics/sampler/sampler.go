@@ -101,7 +101,7 @@ func (s *Sampler) Track(t Target) {
 		if moved || t.StartedAt.After(e.target.StartedAt) {
 			s.release(e)
 		}
-		e.target = t
+		e.target, e.between = t, false
 	} else {
 		s.entries[id] = &entry{
 			target: t,
@@ -158,7 +158,7 @@ func (s *Sampler) Detail(id string) (metrics.Detail, error) {
 }
 
 // Reached is what the counters of a container have reached, for whoever stores it until it is measured by a later agent: the Base of
-// its next life. It is asked between two lives.
+// its next life. It is asked between two lives, and ends the first: nothing is read until Track is told of the second.
 func (s *Sampler) Reached(id string) (metrics.Base, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -166,6 +166,8 @@ func (s *Sampler) Reached(id string) (metrics.Base, bool) {
 	if !ok {
 		return metrics.Base{}, false
 	}
+	e.between = true
+	s.release(e)
 	return e.series.Reached(), true
 }
 

@@ -323,6 +323,11 @@ func TestRestartUnderTheSameName(t *testing.T) {
 			t.Errorf("base %+v, %v between two lives, want the %d ns of the first", base.CPU, ok, before.Sample.CPU.Usage)
 		}
 
+		rest(3 * period) // What the first still does is in nobody's base.
+		if late, ok := s.Reached("a"); !ok || late.CPU.Usage != base.CPU.Usage {
+			t.Errorf("reached %d ns once it had been told that it was %d", late.CPU.Usage, base.CPU.Usage)
+		}
+
 		h.remove("/a")
 		h.set("/a", 2, 1)
 		a.StartedAt, a.Restarts = time.Now(), 1
