@@ -91,7 +91,8 @@ func (a *app) agentOptions(file string) (*daemon.Options, error) {
 	if err != nil {
 		return nil, err
 	}
-	o.SpawnLogs = spawner.Start
+	// A log process of ours outlives us, and what we are shut in with.
+	o.SpawnLogs = func() error { return mounts.Do(spawner.Start) }
 	if systemd.Supervised() {
 		o.SpawnLogs = func() error { return startLogUnit(spawner, log) }
 	}

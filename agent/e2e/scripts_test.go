@@ -16,7 +16,7 @@ echo $! >"$WORK/local.pid"
 eventually 10s . get http://127.0.0.1:4580/_berth/health >/dev/null || { cat "$WORK/local.log" >&2; exit 1; }`,
 		"local-stop": `kill -TERM $(cat "$WORK/local.pid"); while kill -0 $(cat "$WORK/local.pid") 2>/dev/null; do sleep 0.05; done`,
 		"agent-start": `cd "$WORK"
-setsid berth agent "$@" >>"$WORK/agent.log" 2>&1 </dev/null &
+setsid shut-in berth agent "$@" >>"$WORK/agent.log" 2>&1 &
 echo $! >"$WORK/agent.pid"
 connected || { tail -50 "$WORK/agent.log" >&2; exit 1; }`,
 		"agent-kill": `kill -KILL $(cat "$WORK/agent.pid"); while kill -0 $(cat "$WORK/agent.pid") 2>/dev/null; do sleep 0.02; done`,

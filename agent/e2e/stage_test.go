@@ -43,6 +43,14 @@ func newStage(e *testscript.Env, binary, containerd string) (*stage, error) {
 	if s.run, err = os.MkdirTemp("/run", "bst"); err != nil {
 		return nil, err
 	}
+	// As all is on a host of systemd: what is mounted there is seen by a program that is shut in.
+	if err := errors.Join(syscall.Mount(s.run, s.run, "", syscall.MS_BIND, ""), syscall.Mount("", s.run, "", syscall.MS_SHARED, "")); err != nil {
+		return nil, fmt.Errorf("cannot share the mounts of %s: %w", s.run, err)
+	}
+	s.run = filepath.Join(s.run, "r") // Some stories have it removed.
+	if err := os.Mkdir(s.run, 0o755); err != nil {
+		return nil, err
+	}
 	for _, args := range [][]string{{"netns", "add", s.name}, {"-n", s.name, "link", "set", "lo", "up"}} {
 		if out, err := exec.CommandContext(context.Background(), "ip", args...).CombinedOutput(); err != nil {
 			return nil, fmt.Errorf("ip %v: %w: %s", args, err, out)
@@ -113,7 +121,8 @@ func (s *stage) strike(t *testing.T, story testscript.T) {
 		t.Errorf("cannot remove the story's containers: %v", err)
 	}
 	s.killInside(t)
-	for _, dir := range []string{s.run, s.work} {
+	base := filepath.Dir(s.run)
+	for _, dir := range []string{base, s.work} {
 		mounts, err := mountinfo.GetMounts(mountinfo.PrefixFilter(dir))
 		if err != nil {
 			t.Error(err)
@@ -128,7 +137,7 @@ func (s *stage) strike(t *testing.T, story testscript.T) {
 	if out, err := exec.CommandContext(ctx, "ip", "netns", "del", s.name).CombinedOutput(); err != nil {
 		t.Errorf("cannot remove network namespace: %v: %s", err, out)
 	}
-	if err := os.RemoveAll(s.run); err != nil {
+	if err := os.RemoveAll(base); err != nil {
 		t.Error(err)
 	}
 	removeCgroups(s.work)

@@ -20,6 +20,7 @@ func TestMain(m *testing.M) {
 		"push-image":  pushMain,
 		"eventually":  eventuallyMain,
 		"left-behind": leftBehindMain,
+		"shut-in":     shutInMain,
 		"aws-standin": standinMain,
 		"log-server":  logServerMain,
 
@@ -90,6 +91,7 @@ func tell(t *testing.T, files []string, root string, env ...string) {
 				name, value, _ := strings.Cut(v, "=")
 				e.Setenv(name, value)
 			}
+			e.Setenv("AGENT_CAPABILITIES", agentCapabilities(t))
 			e.Setenv("ROUTER", router)
 			e.Setenv("EXAMPLES", folder)
 			e.Defer(func() { s.strike(t, e.T()) })

@@ -91,6 +91,9 @@ func layer(programs []string) ([]byte, error) {
 	add(&tar.Header{Name: "etc/passwd", Mode: 0o644}, []byte("root:x:0:0::/root:/bin/sh\nweb:x:1000:1000::/:/bin/sh\n"))
 	add(&tar.Header{Name: "etc/group", Mode: 0o644}, []byte("root:x:0:\nweb:x:1000:\n"))
 	add(&tar.Header{Name: "www/index.html", Mode: 0o644}, []byte("hello from berth\n"))
+	// What somebody fills a volume with: a directory and a program with more rights than most.
+	add(&tar.Header{Typeflag: tar.TypeDir, Name: "opt/", Mode: 0o2775, Gid: 1000}, nil)
+	add(&tar.Header{Name: "opt/su", Mode: 0o4755}, []byte("#!/bin/sh\n"))
 	for tool := range strings.FieldsSeq(tools) {
 		add(&tar.Header{Typeflag: tar.TypeSymlink, Name: "bin/" + tool, Linkname: "busybox", Mode: 0o777}, nil)
 	}
