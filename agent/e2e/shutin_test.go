@@ -41,7 +41,7 @@ func shutIn(args []string) error {
 	if err != nil {
 		return err
 	}
-	if err := unix.Dup2(host, 0); err != nil {
+	if err := unix.Dup3(host, 0, 0); err != nil {
 		return err
 	}
 	if err := ownMounts(); err != nil {
