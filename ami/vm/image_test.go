@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path"
 	"strings"
@@ -67,7 +68,10 @@ type times struct {
 	Accelerator       string  `json:"accelerator"`
 }
 
-func since(start time.Time) float64 { return float64(time.Since(start).Milliseconds()) / 1000 }
+// seconds are those of a report: a tenth is enough.
+func seconds(d time.Duration) float64 { return math.Round(d.Seconds()*10) / 10 }
+
+func since(start time.Time) float64 { return seconds(time.Since(start)) }
 
 // host is the machine in its cluster.
 type host struct {
@@ -154,6 +158,7 @@ func (h *host) isItself() {
 		h.t.Errorf("it says that it is %q", got)
 	}
 	h.vm.Eventually(patience, "case $(systemctl is-system-running) in running) ;; *) systemctl list-jobs; systemctl --failed; exit 1;; esac")
+	h.t.Logf("the first boot:\n%s", h.vm.Run("systemd-analyze time; systemd-analyze blame | head -n 8"))
 	for line, want := range map[string]string{
 		"stat -f -c %T /sys/fs/cgroup": "cgroup2fs",
 		"hostname":                     "ip-10-214-0-11",
@@ -246,7 +251,7 @@ func (h *host) hasInterfaces() {
 func (h *host) reboots(web, stack string) {
 	h.t.Helper()
 	start, down := h.vm.Reboot()
-	h.times.ShutdownWithTasks = down.Seconds()
+	h.times.ShutdownWithTasks = seconds(down)
 	// ECS knew before the machine was gone: it has been asked nothing since.
 	for task, want := range map[string]string{web: "web exit code 7", stack: "app exit code 5"} {
 		described := h.task(task)
@@ -258,7 +263,7 @@ func (h *host) reboots(web, stack string) {
 		h.t.Errorf("a container was stopped before the one that depends on it: %s", got)
 	}
 	h.returns()
-	h.times.RebootToConnected = since(start) - down.Seconds()
+	h.times.RebootToConnected = since(start.Add(down))
 	h.t.Logf("shut down with 2 tasks in %.1f s, connected %.1f s later", down.Seconds(), h.times.RebootToConnected)
 }
 
