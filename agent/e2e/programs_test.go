@@ -75,14 +75,13 @@ func eventually(args []string) error {
 	patience *= slack
 	ctx, cancel := context.WithTimeoutCause(context.Background(), patience, errors.New("out of patience"))
 	defer cancel()
-	ticker := time.NewTicker(50 * time.Millisecond)
-	defer ticker.Stop()
 	var last []byte
 	end := "there was none"
-	for ctx.Err() == nil {
+	// Those who wait leave the processors to those who work.
+	for pause := 50 * time.Millisecond; ctx.Err() == nil; pause = min(2*pause, 400*time.Millisecond) {
 		var errs bytes.Buffer
 		cmd := exec.CommandContext(ctx, args[2], args[3:]...)
-		cmd.Stderr = &errs
+		cmd.Stderr, cmd.WaitDelay = &errs, 10*time.Second
 		out, err := cmd.Output()
 		if err == nil && want.Match(out) {
 			_, err := os.Stdout.Write(out)
@@ -94,10 +93,12 @@ func eventually(args []string) error {
 				end = err.Error()
 			}
 		}
+		timer := time.NewTimer(pause)
 		select {
-		case <-ticker.C:
+		case <-timer.C:
 		case <-ctx.Done():
 		}
+		timer.Stop()
 	}
 	return fmt.Errorf("not within %s: %v matches %q; the last answer (%s):\n%s", patience, args[2:], args[1], end, last)
 }
