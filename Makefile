@@ -118,7 +118,7 @@ test: deps $(CTRD2)/.done $(NFPM) $(MACHINE)/.done $(if $(filter ./... %/ami/vm,
 	@$(RETRY) go list -test -deps $(PACKAGES) >/dev/null # fetches modules
 	@go list -e -race -test -deps -export $(PACKAGES) >/dev/null # compiles them side by side, which go test does not with -p 1
 	BERTH_TEST_CONTAINERD2=$(CTRD2)/containerd BERTH_TEST_NFPM=$(NFPM) BERTH_TEST_MACHINE=$(MACHINE) BERTH_TEST_IMAGE=$$(realpath -q dist/berth-*-amd64.qcow2) \
-		go test -race -shuffle=on -p 1 -parallel 3 -timeout 40m $(TESTFLAGS) $(PACKAGES)
+		go test -race -shuffle=on -p 1 -parallel 5 -timeout 40m $(TESTFLAGS) $(PACKAGES)
 
 .PHONY: test-update
 test-update: deps $(NFPM) $(MACHINE)/.done ## update a machine with thirty busy tasks from the commit FROM to this tree and back, and print how it went
