@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"os/exec"
 	"path"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -108,6 +110,7 @@ func TestImage(t *testing.T) {
 	h.limits(web)
 	h.runsOut()
 	h.hasInterfaces()
+	h.delays()
 	stack := h.run(ordered)
 	h.await(stack, ecs.StatusRunning)
 	h.reboots(web, stack)
@@ -245,6 +248,23 @@ func (h *host) hasInterfaces() {
 	}
 	h.stop(task)
 	h.vm.Eventually(patience, "ip -br link | grep -q "+taskMAC) // It is the host's again, for EC2 to detach.
+}
+
+// delays runs the test of delayed packets, for which this machine's kernel need not be able to.
+func (h *host) delays() {
+	h.t.Helper()
+	program := filepath.Join(h.t.TempDir(), "faults.test")
+	build := exec.CommandContext(h.t.Context(), "go", "test", "-c", "-tags", "netem", "-trimpath", "-ldflags", "-s -w", "-o", program,
+		"github.com/berthd/berth/runtime/network/faults")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		h.t.Fatalf("cannot build a test: %v\n%s", err, out)
+	}
+	h.vm.Put(program, "/var/tmp/faults.test")
+	if out, err := h.vm.Try("/var/tmp/faults.test -test.v -test.run '^TestLatency$'; code=$?; rm /var/tmp/faults.test; exit $code"); err != nil ||
+		!strings.Contains(out, "--- PASS: TestLatency") {
+		h.t.Errorf("packets are not delayed as they should be: %v\n%s", err, out)
+	}
 }
 
 // reboots has the machine shut down in order, with tasks, and come back.

@@ -214,6 +214,18 @@ func (m *Machine) Try(line string) (string, error) {
 	return shell(m.tb.Context(), m.client, line, "")
 }
 
+// Put puts a program into the machine.
+func (m *Machine) Put(program, path string) {
+	m.tb.Helper()
+	content, err := os.ReadFile(program)
+	if err != nil {
+		m.tb.Fatal(err)
+	}
+	if out, err := shell(m.tb.Context(), m.client, "cat >"+path+" && chmod 0700 "+path, string(content)); err != nil {
+		m.tb.Fatalf("cannot put %s into the machine: %v\n%s", program, err, out)
+	}
+}
+
 // Run runs a line of shell, which has to succeed, and answers what it printed.
 func (m *Machine) Run(line string) string {
 	m.tb.Helper()
