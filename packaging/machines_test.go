@@ -58,17 +58,23 @@ func newCluster(t *testing.T, lan *machine.LAN, p packages) *cluster {
 	c.until(20*time.Second, func() error {
 		return lan.Command(t.Context(), "curl", "-sSf", "-m", "2", c.endpoint+"/_berth/health").Run()
 	})
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	push := lan.Command(t.Context(), self)
-	push.Env = append(push.Environ(), pushName+"="+machine.Gateway+":4580/box:1")
-	if out, err := push.CombinedOutput(); err != nil {
-		t.Fatalf("cannot push the image: %v\n%s", err, out)
-	}
+	c.push(machine.Gateway)
 	c.aws("create-cluster", "--cluster-name", "fleet")
 	return c
+}
+
+// push puts the image into the registry at an address.
+func (c *cluster) push(address string) {
+	c.t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	push := c.lan.Command(c.t.Context(), self)
+	push.Env = append(push.Environ(), pushName+"="+address+":4580/box:1")
+	if out, err := push.CombinedOutput(); err != nil {
+		c.t.Fatalf("cannot push the image: %v\n%s", err, out)
+	}
 }
 
 // until tries until there is no error. Patience is for a machine that has nothing else to do.

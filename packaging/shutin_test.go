@@ -89,15 +89,7 @@ func clusterOn(t *testing.T, lan *machine.LAN, m *machine.Machine) *cluster {
 	m.Write("/etc/systemd/system/cluster.socket", "[Socket]\nListenStream=127.0.0.1:4580\n")
 	m.Write("/etc/systemd/system/cluster.service", "[Service]\nExecStart=/lib/systemd/systemd-socket-proxyd "+m.Address+":4580\n")
 	m.Run("systemctl daemon-reload; systemctl start cluster.socket")
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	push := lan.Command(t.Context(), self)
-	push.Env = append(push.Environ(), pushName+"="+m.Address+":4580/box:1")
-	if out, err := push.CombinedOutput(); err != nil {
-		t.Fatalf("cannot push the image: %v\n%s", err, out)
-	}
+	c.push(m.Address)
 	c.aws("create-cluster", "--cluster-name", "fleet")
 	return c
 }

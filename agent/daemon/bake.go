@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/berthd/berth/agent/awsapi"
@@ -52,15 +53,15 @@ func Baked(ctx context.Context, o Options, tell func(container.Verified)) error 
 // Protected lists the images that are marked to stay.
 func Protected(ctx context.Context, o Options) (images []container.ImageRecord, err error) {
 	err = withBaking(&o.Config, func(b Baking) error {
-		all, err := b.Images(ctx)
-		for _, image := range all {
-			if image.Protected {
-				images = append(images, image)
-			}
-		}
+		images, err = protected(ctx, b)
 		return err
 	})
 	return images, err
+}
+
+func protected(ctx context.Context, b Baking) ([]container.ImageRecord, error) {
+	images, err := b.Images(ctx)
+	return slices.DeleteFunc(images, func(i container.ImageRecord) bool { return !i.Protected }), err
 }
 
 // withBaking has containerd as long as use takes. Nothing else of the host is opened, and no agent needs to run, or is in the way.
@@ -182,15 +183,12 @@ func isArchive(head []byte) bool {
 }
 
 func baked(ctx context.Context, b Baking, tell func(container.Verified)) error {
-	images, err := b.Images(ctx)
+	images, err := protected(ctx, b)
 	if err != nil {
 		return err
 	}
 	var errs []error
 	for _, image := range images {
-		if !image.Protected {
-			continue
-		}
 		v, err := b.Verify(ctx, image.Ref)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s is not what it should be: %w", image.Ref, err))
